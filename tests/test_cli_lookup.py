@@ -152,7 +152,7 @@ def test_perceptual_look_ups_say_that_they_are_exact(copied: World) -> None:
             ("x",),
             "",
             "digest 1: a digest must have the form ALG:HEX",
-            "ALG is one of md5, sha1, sha256, sha512, pdq, photodna, or another algorithm used in a list",
+            "ALG is one of md5, sha1, sha256, sha512, pdq, photodna, vpdq, or another algorithm used in a list",
         ),
         (
             (f"md5:{'0' * 32}", "md5:123"),
@@ -164,7 +164,7 @@ def test_perceptual_look_ups_say_that_they_are_exact(copied: World) -> None:
             ("-",),
             f"md5:{'0' * 32}\n\nmd.6:77\n",
             "standard input, line 3: the algorithm in ALG:HEX is not valid",
-            "ALG is one of md5, sha1, sha256, sha512, pdq, photodna, or another algorithm used in a list",
+            "ALG is one of md5, sha1, sha256, sha512, pdq, photodna, vpdq, or another algorithm used in a list",
         ),
     ],
 )

@@ -344,7 +344,7 @@ def test_blocks_are_whole_lines_wherever_the_file_is_cut(size: int, csv_file: Wr
         (
             f"sha3,{MD5},,",
             "algorithm",
-            "unknown algorithm; known algorithms: md5, sha1, sha256, sha512, pdq, photodna",
+            "unknown algorithm; known algorithms: md5, sha1, sha256, sha512, pdq, photodna, vpdq",
         ),
         (f",{MD5},,", "algorithm", "missing"),
         (f"\xa0md5,{MD5},,", "algorithm", "white space around it that is not a plain space"),
@@ -758,7 +758,11 @@ def test_what_may_not_be_added_may_be_removed(csv_file: Write, scratch: Path) ->
         ("md5,,,A", "digest", "missing, and so is the entry"),
         (f",{MD5},,", "algorithm", "missing"),
         (f",{MD5},e,", "algorithm", "missing"),
-        ("sha3,,e,", "algorithm", "unknown algorithm; known algorithms: md5, sha1, sha256, sha512, pdq, photodna"),
+        (
+            "sha3,,e,",
+            "algorithm",
+            "unknown algorithm; known algorithms: md5, sha1, sha256, sha512, pdq, photodna, vpdq",
+        ),
         ("md5,00,e,", "digest", "2 hexadecimal digits; md5 has 32"),
         (f"md5,{MD5[1:]}x,e,", "digest", "not hexadecimal"),
         (f",,{'e' * 257},", "entry", "257 bytes of UTF-8; at most 256"),

@@ -16,7 +16,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal, NoReturn, Self
@@ -26,6 +26,7 @@ import numpy as np
 from syncd.errors import StoreError, SyncdError, UsageError
 from syncd.feed.folder import MAX_METADATA_BYTES, FeedFolder
 from syncd.feed.proof_record import ProofRecord
+from syncd.feed.snapshot import Snapshot
 from syncd.fetch.backoff import JITTER
 from syncd.files import read_bytes
 from syncd.format.rows import Mask
@@ -34,10 +35,13 @@ from syncd.matcher.copy import ROOT, copy_at
 from syncd.matcher.digests import as_digests, has_width, misuse, not_held, prepare
 from syncd.matcher.feed import Feed
 from syncd.matcher.first_pull import ensure_copy
-from syncd.matcher.load import Generation, load, stamp_of
+from syncd.matcher.indexing import IndexBuilder
+from syncd.matcher.load import Generation, SearchSet, load, stamp_of
+from syncd.matcher.near import DISTANCE, NearHit, NearMatching, check_algorithm, check_distance, check_farthest
 from syncd.matcher.reproof import record_of
 from syncd.matcher.status import ListStatus, list_status
 from syncd.matcher.threads import Wait, can_wait
+from syncd.matcher.video import USUAL, VideoHit, VideoRule, checked_frames, match_video
 from syncd.matcher.watcher import FeedWatcher, FolderWatcher, ReloadStep, WatchedFeed, Watcher
 from syncd.model import Algorithm, Hit, ListName
 
@@ -54,11 +58,19 @@ class Matcher:
     """Look-ups in a pulled copy. They may run in many threads; `reload` swaps whole generations."""
 
     def __init__(
-        self, folder: FeedFolder, root: bytes, generation: Generation, ages: ListAges, guard: StaleGuard | None
+        self,
+        folder: FeedFolder,
+        root: bytes,
+        generation: Generation,
+        ages: ListAges,
+        guard: StaleGuard | None,
+        farthest: Mapping[str, int] | int | None = None,
     ) -> None:
         self._folder, self._root, self._generation = folder, root, generation
         self._ages, self._guard, self._clock = ages, guard, ages.clock
         ages.load(generation)
+        self._indexing = IndexBuilder(folder)
+        self._matching = NearMatching(folder.root, farthest, self._indexing.start)
         self._last_error: SyncdError | None = None
         self._reload_lock = threading.Lock()
         self._watcher: Watcher | None = None
@@ -85,6 +97,7 @@ class Matcher:
         root: str | Path | None = None,
         feed: Feed | None = None,
         stale: Literal["serve", "refuse"] = "serve",
+        farthest: Mapping[str, int] | int | None = None,
         clock: Callable[[], datetime] = _utc_now,
         timer: Timer = time.monotonic,
     ) -> Self:
@@ -94,7 +107,8 @@ class Matcher:
         copy of it yet, it is pulled first, and verified with ``root``; an existing copy is opened as it is, however
         old. Segment bytes were proved by the pull (`syncd verify` proves them again). ``stale``: with "serve", a list
         is searched however old it is, and `status` reports its age; with "refuse", a look-up that would search a stale
-        list raises `StaleList`.
+        list raises `StaleList`. ``farthest``: the largest distance of near matches, in bits: one for all lists, or
+        one for each list, by name, and for all others under the name ``""``.
         Raises `UsageError`, `RefusedError`, `TrustError`, `MismatchError`, `SegmentError`, `StoreError`; with ``feed``
         also `SourceError`.
         """
@@ -103,6 +117,7 @@ class Matcher:
                 "stale is neither 'serve' nor 'refuse'", hint="give one of the two; the default is 'serve'"
             )
         place = _path(folder, "folder")
+        check_farthest(farthest)
         given = None if root is None else _given_root(_path(root, "root"))
         if feed is not None:
             ensure_copy(place, given, feed, clock)
@@ -110,7 +125,7 @@ class Matcher:
         trusted_root = _root_of(copy) if given is None else given
         ages = ListAges(clock, timer)
         guard = StaleGuard(ages) if stale == "refuse" else None
-        return cls(copy, trusted_root, load(copy, trusted_root), ages, guard)
+        return cls(copy, trusted_root, load(copy, trusted_root), ages, guard, farthest)
 
     @property
     def generation(self) -> Generation:
@@ -166,6 +181,52 @@ class Matcher:
             found |= stack.contains(keys)
         return found
 
+    def near(
+        self, algorithm: str, digest: bytes | str, distance: int = DISTANCE, *, lists: Sequence[str] = ()
+    ) -> list[NearHit]:
+        """Return every entry in force whose digest is within ``distance`` bits of ``digest``, nearest first.
+
+        Nothing is missed and nothing extra found. ``algorithm``: "pdq", or "vpdq" for single frames, of which the first
+        256 bits are compared. ``distance``: 0 to 63 bits, at most the ``farthest`` of the list. Until the index of a
+        list is built, all its rows are compared: `status` says so. ``lists`` and other errors are as in `lookup`.
+        """
+        search_set, plain = prepare(algorithm, self._near_set(algorithm, lists, distance), digest)
+        return self._matching.near(search_set, np.frombuffer(plain, f"S{search_set.width}"), distance)[0]
+
+    def near_many(
+        self, algorithm: str, digests: Any, distance: int = DISTANCE, *, lists: Sequence[str] = ()
+    ) -> list[list[NearHit]]:
+        """Return for each of ``digests`` what `near` returns. Shapes are as in `lookup_many`."""
+        search_set = self._near_set(algorithm, lists, distance)
+        if not isinstance(digests, np.ndarray) and isinstance(digests, Iterable):
+            digests = list(digests)
+        return self._matching.near(search_set, as_digests(algorithm, search_set.width, digests), distance)
+
+    def match_video(
+        self, frames: Iterable[tuple[bytes, int]], rule: VideoRule = USUAL, *, lists: Sequence[str] = ()
+    ) -> list[VideoHit]:
+        """Return the listed videos that match a video, the best first; see `VideoRule`.
+
+        ``frames``: the PDQ of each sampled frame, 32 bytes, and its quality, 0 to 100. Raises as `near`.
+        """
+        asked = checked_frames(frames)
+        search_set = self._near_set(Algorithm.VPDQ, lists, rule.distance)
+        return match_video(self._matching, search_set, asked, rule)
+
+    def _near_set(self, algorithm: str, lists: Sequence[str], distance: int) -> SearchSet:
+        check_distance(distance)
+        generation, guard = self._generation, self._guard
+        if guard is not None and (guard.stale or guard.timer() >= guard.due):
+            guard.check(generation, lists)
+        try:
+            check_algorithm(algorithm)
+            search_set = generation.search_set(algorithm, lists)
+        except TypeError:
+            raise misuse("", (), "") from None
+        if search_set is None:
+            raise not_held(algorithm, generation.search_sets)
+        return search_set
+
     def status(self) -> list[ListStatus]:
         """Return version, age, limits and verdict of each list, and the error that prevents loading a newer generation.
 
@@ -176,9 +237,14 @@ class Matcher:
         snapshots = generation.snapshots.items()
         proof = self._proof()
         return [
-            list_status(snapshot, generation.vouching[name], self._ages, now, error, proof)
+            list_status(snapshot, generation.vouching[name], self._ages, now, error, proof, self._indexed(snapshot))
             for name, snapshot in snapshots
         ]
+
+    def _indexed(self, snapshot: Snapshot) -> bool | None:
+        """See `ListStatus.near_indexed`."""
+        known = [self._matching.is_indexed(stack) for stack in snapshot.stacks.values()]
+        return None if not any(one is not None for one in known) else False not in known
 
     def _proof(self) -> ProofRecord:
         """Return the record of the last proof of the copy's files; an empty one if it cannot be read."""
@@ -214,6 +280,9 @@ class Matcher:
                     generation = load(self._folder, self._root, self._generation)
                     self._ages.load(generation)
                     self._generation = generation
+                    self._matching.keep_only(
+                        stack for snapshot in generation.snapshots.values() for stack in snapshot.stacks.values()
+                    )
             except SyncdError as error:
                 self._last_error = error
                 raise
@@ -272,6 +341,7 @@ class Matcher:
         Segments stay mapped until the last reference to this matcher is gone. If a process ends without this call,
         normally or by `sys.exit` in a signal handler, it reports that too; if a signal kills it, it does not.
         """
+        self._indexing.close()
         if self._watcher is not None:
             self._watcher.close()
             self._watcher = self._start_watcher = None  # both refer to this matcher
@@ -283,6 +353,7 @@ class Matcher:
     def _start_in_child(self) -> None:
         """Start again after a fork: threads do not run in the child, and a lock held by one would never be released."""
         self._reload_lock = threading.Lock()
+        self._indexing.forget_thread()
         if self._watcher is not None and self._start_watcher is not None:
             self._watcher.close_inherited()
             self._watcher = self._start_watcher()

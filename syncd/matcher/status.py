@@ -48,6 +48,8 @@ class ListStatus:
     """when all files of the copy were last proved again; None if that is not known"""
     damage: SyncdError | None = None
     """a fault that a proof found in the files of this version, and that no pull has repaired yet"""
+    near_indexed: bool | None = None
+    """False while an index is still to be made, so that near look-ups compare all rows; None if none is needed"""
 
 
 def retirement_warning(name: ListName, since: datetime | None, now: datetime) -> str:
@@ -64,6 +66,7 @@ def list_status(
     now: datetime,
     error: SyncdError | None,
     proof: ProofRecord,
+    near_indexed: bool | None,
 ) -> ListStatus:
     """Return the status of a snapshot that ``trusted`` vouches for; ``error``: prevents loading a newer one."""
     name = snapshot.manifest.list
@@ -84,4 +87,5 @@ def list_status(
         late_expiry=late_expiry(trusted),
         proved_at=proof.finished,
         damage=next((fault.error for fault in proof.faults if fault.manifest == snapshot.sha256), None),
+        near_indexed=near_indexed,
     )

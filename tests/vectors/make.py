@@ -222,7 +222,9 @@ def look_ups(algorithm: Algorithm) -> dict[str, dict[str, list[list[str]]]]:
 def row_vectors() -> list[dict[str, str]]:
     """The checksum of single rows: every algorithm, and texts around the eight bytes of a word."""
     entries = ["", "1", "1234567", "12345678", "123456789", "é", "nul\0", "an entry of more than sixteen bytes"]
-    cases = [(a, "one", entry, "A1") for a in KNOWN_ALGORITHMS for entry in entries]
+    cases = [
+        (a, "one", entry, "A1") for a in KNOWN_ALGORITHMS[:6] for entry in entries
+    ]  # frozen before vpdq had a name
     cases += [(Algorithm.MD5, name, "e", label) for name in ("zeros", "ones", "ends in zero") for label in ("", "é")]
     return [
         {

@@ -1,0 +1,71 @@
+"""The near indexes of a copy: making those that are missing, proving them, removing those of segments that are gone."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from syncd.errors import StoreError
+from syncd.feed.folder import FeedFolder
+from syncd.files import TEMPORARY_PREFIX, check_room, storage
+from syncd.format.derived import FOLDER, DamagedIndexError, DerivedIndex, Pause, index_path, unpaused
+from syncd.format.manifest import SegmentRef
+from syncd.format.near_index import KIND, has_near_index, index_of, write_near_index
+from syncd.format.segment import Segment
+from syncd.model import ListName
+
+LOCK: Final = "index.lock"
+_BYTES_A_ROW: Final = 64
+_DIRECTORY: Final = 512 << 20
+"""Bytes that the directory of an index takes at most."""
+
+
+def lacks_index(folder: FeedFolder, ref: SegmentRef) -> bool:
+    """Return True if a segment's near index is still to be made."""
+    return has_near_index(ref) and DerivedIndex.open(index_path(folder.root, ref.sha256, KIND), index_of(ref)) is None
+
+
+def index_segment(folder: FeedFolder, ref: SegmentRef, path: Path, pause: Pause = unpaused) -> None:
+    """Make the near index of the segment at ``path``, if it lacks one. Call with `LOCK` held. Raises `StoreError`."""
+    if lacks_index(folder, ref):
+        check_room(folder.root, min(_DIRECTORY, ref.rows * _BYTES_A_ROW) + ref.rows * _BYTES_A_ROW, "index")
+        write_near_index(index_path(folder.root, ref.sha256, KIND), Segment.open(path, ref), pause)
+
+
+def index_missing(folder: FeedFolder, stacks: Sequence[tuple[ListName, SegmentRef]], pause: Pause = unpaused) -> int:
+    """Make the missing near indexes of segments of lists; return how many. As `index_segment`."""
+    made = 0
+    for name, ref in stacks:
+        if lacks_index(folder, ref) and not folder.missing(name, [ref]):
+            index_segment(folder, ref, folder.segment_path(name, ref), pause)
+            made += 1
+    return made
+
+
+def index_files(folder: FeedFolder) -> Iterator[tuple[Path, str]]:
+    """Yield each near index, with the SHA-256 of its segment."""
+    for path in sorted(folder.path(FOLDER).glob(f"*.{KIND}")):
+        yield path, path.stem
+
+
+def prove_indexes(folder: FeedFolder, refs: Sequence[SegmentRef], pause: Pause = unpaused) -> Iterator[StoreError]:
+    """Prove the near indexes of segments. A damaged one is removed, and yielded as an error: it is made again."""
+    for ref in refs:
+        path = index_path(folder.root, ref.sha256, KIND)
+        index = DerivedIndex.open(path, index_of(ref)) if has_near_index(ref) else None
+        try:
+            if index is not None:
+                index.prove(pause)
+        except DamagedIndexError as error:
+            with storage(path, "remove"):
+                path.unlink(missing_ok=True)
+            yield error
+
+
+def remove_unneeded(folder: FeedFolder, segments: Sequence[str]) -> None:
+    """Remove the indexes of all segments but those with these SHA-256, and files that a killed process left."""
+    kept = set(segments)
+    place = folder.path(FOLDER)
+    for path in (*place.glob(f"*.{KIND}"), *place.glob(f"{TEMPORARY_PREFIX}*")):
+        if path.stem not in kept:
+            with storage(path, "remove"):
+                path.unlink(missing_ok=True)

@@ -1,0 +1,204 @@
+"""Near matches in a copy: what a comparison of all rows finds, whether or not there is an index."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from syncd.errors import AlgorithmNotHeld, UsageError
+from syncd.feed.folder import FeedFolder
+from syncd.format import near, near_index
+from syncd.format.derived import index_path
+from syncd.matcher import Matcher, NearHit
+from syncd.matcher.indexing import make_indexes
+from syncd.matcher.near import NearMatching
+from world import IMAGES, Clock, World
+
+BASE = int.from_bytes(np.random.default_rng(7).bytes(32), "big")
+
+
+def pdq(*bits: int) -> bytes:
+    """Return a digest that differs in some bits from the first one."""
+    value = BASE
+    for bit in bits:
+        value ^= 1 << bit
+    return value.to_bytes(32, "big")
+
+
+def row(digest: bytes, entry: str, label: str = "A1") -> tuple[str, str, str, str]:
+    """Return a row of a list file."""
+    return "pdq", digest.hex(), entry, label
+
+
+@pytest.fixture(autouse=True)
+def _index_short_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else only lists of 32,768 rows have one."""
+    monkeypatch.setattr(near_index, "_WORTH_AN_INDEX", 1)
+    monkeypatch.setattr("syncd.format.hamming.probe_count", lambda _count, _distance: 0)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """A list of five images near each other and three that are not."""
+    world = World(tmp_path, Clock(datetime.now(UTC)))
+    far = [np.random.default_rng(number).bytes(32) for number in range(3)]
+    world.publish(
+        full=[
+            row(pdq(), "same"),
+            row(pdq(), "same too", "B2"),
+            row(pdq(1), "one"),
+            row(pdq(*range(31)), "thirty-one"),
+            row(pdq(*range(100, 132)), "thirty-two"),
+            *(row(digest, f"far {number}") for number, digest in enumerate(far)),
+        ]
+    )
+    world.follow()
+    return world
+
+
+@pytest.fixture(params=["index", "no index"])
+def matcher(world: World, request: pytest.FixtureRequest) -> Iterator[Matcher]:
+    """A matcher with an index, or none."""
+    if request.param == "index":
+        assert make_indexes(FeedFolder(world.mirror)) == 1
+    with Matcher.open(world.mirror) as matcher:
+        matcher._matching._missing = lambda: None
+        assert matcher.status()[0].near_indexed is (request.param == "index")
+        yield matcher
+
+
+def entries(hits: list[NearHit]) -> list[tuple[str, int]]:
+    """Return entry and distance of each hit."""
+    return [(hit.entry, hit.distance) for hit in hits]
+
+
+def test_all_within_the_distance_are_found_nearest_first(matcher: Matcher) -> None:
+    """31 bits by default; the listed digest is told, and not shown."""
+    hits = matcher.near("pdq", pdq())
+    assert entries(hits) == [("same", 0), ("same too", 0), ("one", 1), ("thirty-one", 31)]
+    assert hits[2] == NearHit(IMAGES, 1, "one", "A1", 1, pdq(1))
+    assert pdq(1).hex() not in repr(hits)
+    assert "\\x" not in repr(hits)
+    assert entries(matcher.near("pdq", pdq().hex(), 32))[-1] == ("thirty-two", 32)
+    assert entries(matcher.near("pdq", pdq(), 0)) == [("same", 0), ("same too", 0)]
+    assert matcher.near("pdq", pdq(*range(200, 240)), 31) == []
+
+
+def test_a_batch_gives_the_answers_of_its_digests(matcher: Matcher) -> None:
+    """In any of the shapes of `lookup_many`."""
+    asked = [pdq(), pdq(*range(200, 240)), pdq(1)]
+    expected = [matcher.near("pdq", one) for one in asked]
+    assert matcher.near_many("pdq", asked) == expected
+    array = np.frombuffer(b"".join(asked), np.uint8).reshape(3, 32)
+    assert matcher.near_many("pdq", array) == expected
+    assert matcher.near_many("pdq", []) == []
+
+
+def test_what_deltas_add_and_remove_counts_at_once(world: World, matcher: Matcher) -> None:
+    """Added rows are found without an index, removed ones are not; other entries of a digest stay."""
+    world.publish(add=[row(pdq(2), "two")], remove=[row(pdq(), "same"), row(pdq(1), "one")])
+    world.follow()
+    assert matcher.reload()
+    assert entries(matcher.near("pdq", pdq())) == [("same too", 0), ("two", 1), ("thirty-one", 31)]
+
+
+def test_many_added_rows_are_found_by_a_table_in_memory(
+    world: World, matcher: Matcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Comparing all of them would take too long."""
+    monkeypatch.setattr(near, "_WORTH_A_TABLE", 1)
+    world.publish(add=[row(pdq(2), "two"), row(pdq(1), "one again")])
+    world.follow()
+    matcher.reload()
+    found = [("same", 0), ("same too", 0), ("one", 1), ("one again", 1), ("two", 1), ("thirty-one", 31)]
+    assert entries(matcher.near("pdq", pdq())) == found
+
+
+def test_each_list_may_have_a_largest_distance(world: World) -> None:
+    """A call does not exceed it."""
+    some: tuple[dict[str, int] | int, ...] = (0, {str(IMAGES): 0}, {"": 0})
+    for farthest in some:
+        with Matcher.open(world.mirror, farthest=farthest) as matcher:
+            assert entries(matcher.near("pdq", pdq())) == [("same", 0), ("same too", 0)]
+    with Matcher.open(world.mirror, farthest={"other": 0}) as matcher:
+        assert len(matcher.near("pdq", pdq())) == 4
+    with pytest.raises(UsageError, match="a distance of 64 is not possible"):
+        Matcher.open(world.mirror, farthest=64)
+
+
+@pytest.mark.parametrize("distance", [-1, 64, 3.0, "31", True])
+def test_a_distance_is_a_number_of_bits(matcher: Matcher, distance: object) -> None:
+    """From 0 to 63."""
+    with pytest.raises(UsageError, match="is not possible"):
+        matcher.near("pdq", pdq(), distance)  # type: ignore[arg-type]
+
+
+def test_wrong_look_ups_are_refused_without_a_digest(matcher: Matcher) -> None:
+    """Other algorithms, algorithms that no list holds, wrong widths and names, swapped arguments."""
+    text = pdq().hex()
+    for call in (
+        lambda: matcher.near("sha256", pdq()),
+        lambda: matcher.near(text, "pdq"),
+        lambda: matcher.near("pdq", pdq()[:31]),
+        lambda: matcher.near("pdq", pdq(), lists=["absent"]),
+        lambda: matcher.near_many("pdq", [b"x"]),
+        lambda: matcher.near(["pdq"], pdq()),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(UsageError) as raised:
+            call()
+        assert text not in str(raised.value) + raised.value.hint
+    with pytest.raises(AlgorithmNotHeld):
+        matcher.near("vpdq", bytes(33))
+
+
+def test_a_damaged_index_is_thrown_away_and_made_again(world: World) -> None:
+    """No match is missing meanwhile."""
+    copy = FeedFolder(world.mirror)
+    make_indexes(copy)
+    (path,) = (world.mirror / "indexes").iterdir()
+    sound = path.read_bytes()
+    damaged = bytearray(sound)
+    for at in range(4096, 4 << 20, 512):
+        damaged[at] ^= 255
+    path.unlink()
+    path.write_bytes(damaged)
+    started: list[None] = []
+    with Matcher.open(world.mirror) as matcher:
+        matcher._matching = NearMatching(world.mirror, missing=lambda: started.append(None))
+        assert len(matcher.near("pdq", pdq())) == 4
+        assert started
+        assert not path.exists()
+        assert make_indexes(copy) == 1
+        assert path.read_bytes() == sound
+        matcher._matching._looked.clear()
+        assert len(matcher.near("pdq", pdq())) == 4
+        assert matcher.status()[0].near_indexed
+
+
+def test_the_first_look_up_has_the_index_made_in_the_background(world: World) -> None:
+    """By a process that may write; a look-up does not wait for it."""
+    with Matcher.open(world.mirror) as matcher:
+        assert len(matcher.near("pdq", pdq())) == 4
+        thread = matcher._indexing._thread
+        assert thread is not None
+        thread.join(60)
+        assert matcher.status()[0].near_indexed
+        matcher._matching._looked.clear()
+        assert len(matcher.near("pdq", pdq())) == 4
+        assert matcher._matching._tables
+
+
+def test_an_index_is_named_after_its_segment(world: World) -> None:
+    """Below ``indexes``; making it twice makes nothing."""
+    copy = FeedFolder(world.mirror)
+    assert make_indexes(copy) == 1
+    assert make_indexes(copy) == 0
+    ((_, ref),) = ((name, ref) for name, ref in _segments(world))
+    assert index_path(world.mirror, ref, "near").exists()
+
+
+def _segments(world: World) -> list[tuple[str, str]]:
+    paths = (world.mirror / "v1" / IMAGES / "segments").iterdir()
+    return [(IMAGES, path.stem) for path in paths]
