@@ -14,7 +14,7 @@ from syncd import matcher as public
 from syncd.errors import DeadlineExceeded, SourceError, TrustError, UnknownListError, UsageError
 from syncd.feed.folder import FeedFolder
 from syncd.locks import lock
-from syncd.matcher import Feed, Hit, ListStatus, Matcher
+from syncd.matcher import Feed, Hit, ListStatus, Matcher, NearHit, VideoHit, VideoRule
 from syncd.matcher.first_pull import ensure_copy
 from world import IMAGES, Clock, World, row, rows
 
@@ -60,12 +60,13 @@ def test_everything_public_is_on_the_page() -> None:
     members = {name for name in vars(Matcher) if not name.startswith("_")} - {"generation"}
     arguments = {
         name
-        for method in ("open", "lookup", "lookup_many", "watch")
+        for method in ("open", "lookup", "lookup_many", "near", "near_many", "match_video", "watch")
         for name in inspect.signature(getattr(Matcher, method)).parameters
     } - {"self", "clock", "timer", "wait"}
-    fields = {field.name for kind in (Feed, ListStatus) for field in dataclasses.fields(kind)}
+    fields = {field.name for kind in (Feed, ListStatus, VideoRule) for field in dataclasses.fields(kind)}
     assert (names | members | arguments | fields) - named == set()
-    assert set(Hit._fields) - set(re.findall(r"hit\.(\w+)", PAGE)) == set()
+    assert set(VideoHit._fields) - set(Hit._fields) - named == set()
+    assert set(NearHit._fields) - set(re.findall(r"hit\.(\w+)", PAGE)) == set()
 
 
 def test_the_first_pull_makes_the_copy(world: World) -> None:

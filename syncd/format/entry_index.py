@@ -139,9 +139,8 @@ def write_entry_index(segment: Segment, root: Path) -> None:
             unsorted[at : at + len(chunk)] = entry_hashes(chunk.entries)
             at += len(chunk)
         _sort(unsorted, hashes, rows)
-        writer.add("starts", _starts(hashes).astype(kind))
-        writer.add("hashes", hashes)
-        writer.add("rows", rows)
+        for name, column in (("starts", _starts(hashes).astype(kind)), ("hashes", hashes), ("rows", rows)):
+            writer.column(name, column.dtype, len(column)).append(column)
 
 
 def _column(stream: IO[bytes], count: int, dtype: str) -> NDArray[Any]:

@@ -22,8 +22,10 @@ EVERY: Final = 300.0
 _INSTANCE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 _LONGEST: Final = 64
 _DEADLINE: Final = 10.0
-_LEAVE_WITHIN: Final = 1.0
+_LEAVE_WITHIN: Final = 3.0
 """Seconds for the last report: a slow server must not keep a process from ending."""
+_AGAIN: Final = 5.0
+"""Seconds until the first report that failed is repeated; the pause doubles with each failure, up to `EVERY`."""
 
 Send = Callable[[Endpoint, str, Mapping[ListName, int], Deadline], None]
 
@@ -53,8 +55,8 @@ def process_instance(name: str, pid: int | None = None) -> str:
 class CheckIn(Conversation):
     """Sends the versions given to `report` to the API at ``endpoint``, after each change and about every five minutes.
 
-    It has its own thread, so a slow server delays nothing else. A report that fails is repeated with the next one; the
-    failure is not shown.
+    It has its own thread, so a slow server delays nothing else. A report that fails is repeated after seconds, then
+    less and less often; the failure is not shown.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class CheckIn(Conversation):
     ) -> None:
         self._endpoint, self._instance, self._send, self._rng = endpoint, checked_instance(instance), send, rng
         self._loaded: Mapping[ListName, int] | None = None
+        self._failures = 0
         self._reported = False
         """true once this instance may be known to the operator"""
         self._deadline = Deadline(_DEADLINE)
@@ -84,7 +87,7 @@ class CheckIn(Conversation):
             self._wake_signal.set()
 
     def close(self) -> None:
-        """Stop, and report that this instance has ended, so that it never counts as silent. Takes 2 seconds at most."""
+        """Stop, and report that this instance has ended, so that it never counts as silent. Takes 4 seconds at most."""
         super().close()
         if self._reported:
             self._reported = False
@@ -99,7 +102,10 @@ class CheckIn(Conversation):
         self._deadline = Deadline(_DEADLINE)
         if self._loaded is not None and not self._poller.stopping:
             self._reported = True
-            # The operator sees that reports are missing; the copy itself is not affected.
-            with contextlib.suppress(SyncdError):
+            try:
                 self._send(self._endpoint, self._instance, self._loaded, self._deadline)
-        return vary(EVERY, JITTER, self._rng())
+                self._failures = 0
+            except SyncdError:  # the operator sees that reports are missing; the copy itself is not affected
+                self._failures += 1
+        pause = min(EVERY, _AGAIN * 2 ** min(self._failures - 1, 16)) if self._failures else EVERY
+        return vary(pause, JITTER, self._rng())

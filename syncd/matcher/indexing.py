@@ -19,7 +19,7 @@ from syncd.matcher.copy import read_current
 from syncd.model import ListName
 
 _TRY_AGAIN: Final = 60.0
-"""Seconds until indexes are made again that could not be made: the disk is full, or another process is at it."""
+"""Seconds until indexes are made again that could not be made: the disk is full, or another process makes them."""
 
 
 def segments_of(copy: FeedFolder) -> list[tuple[ListName, SegmentRef]]:
@@ -80,7 +80,7 @@ class IndexBuilder:
             make_indexes(self._copy, LowPriority(self._stop))
         except InterruptedPass:  # asked to end
             pass
-        except SyncdError as error:  # another process is at it, or the disk is full
+        except SyncdError as error:  # another process makes them, or the disk is full
             self.last_error, self._not_before = error, self._timer() + _TRY_AGAIN
         except Exception:  # noqa: BLE001 - a bug is shown; near look-ups go on without an index
             self._not_before = self._timer() + _TRY_AGAIN

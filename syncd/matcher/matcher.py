@@ -186,8 +186,8 @@ class Matcher:
     ) -> list[NearHit]:
         """Return every entry in force whose digest is within ``distance`` bits of ``digest``, nearest first.
 
-        Nothing is missed and nothing extra found. ``algorithm``: "pdq", or "vpdq" for single frames, of which the first
-        256 bits are compared. ``distance``: 0 to 63 bits, at most the ``farthest`` of the list. Until the index of a
+        Nothing is missed and nothing extra found. ``algorithm``: "pdq", or "vpdq" for single frames, which are compared
+        by their first 256 bits. ``distance``: 0 to 63 bits, at most the ``farthest`` of the list. Until the index of a
         list is built, all its rows are compared: `status` says so. ``lists`` and other errors are as in `lookup`.
         """
         search_set, plain = prepare(algorithm, self._near_set(algorithm, lists, distance), digest)
@@ -237,7 +237,15 @@ class Matcher:
         snapshots = generation.snapshots.items()
         proof = self._proof()
         return [
-            list_status(snapshot, generation.vouching[name], self._ages, now, error, proof, self._indexed(snapshot))
+            list_status(
+                snapshot,
+                generation.vouching[name],
+                self._ages,
+                now=now,
+                error=error,
+                proof=proof,
+                near_indexed=self._indexed(snapshot),
+            )
             for name, snapshot in snapshots
         ]
 

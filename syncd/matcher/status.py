@@ -63,6 +63,7 @@ def list_status(
     snapshot: Snapshot,
     trusted: TrustedFeed,
     ages: ListAges,
+    *,
     now: datetime,
     error: SyncdError | None,
     proof: ProofRecord,
