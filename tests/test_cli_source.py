@@ -55,3 +55,14 @@ def test_the_sources_are_shown(dropped: Path) -> None:
     place = str(dropped.parent / "drop")
     assert shown == [{"name": "hotline", "type": "drop", "place": place, "interval": 600.0}]
     assert "hotline" in syncd("source", "--config", str(dropped)).out
+
+
+def test_run_checks_it(dropped: Path) -> None:
+    """`syncd run --check` checks the files that such a source names too."""
+    config = ("--config", str(dropped))
+    offline = dropped.parent / "off"
+    assert syncd("init", "--offline-keys", offline, "--keys", 1, "--threshold", 1, *config).code == 0
+    checked = syncd("run", "--check", *config)
+    assert (checked.code, "hotline" in checked.out) == (0, True)
+    (dropped.parent / "drop").rename(dropped.parent / "elsewhere")
+    assert syncd("run", "--check", *config).code == 2

@@ -38,7 +38,7 @@ def check_configuration(settings: Config, *, as_json: bool = False) -> None:
     left_out: list[str] = []
     here: Any = _readable_here(settings, "", left_out)
     for name, table in here.sources.items():
-        if table.root is not None:
+        if table.is_complete:
             table.source(name).check()
     check_canary_files(here, whole=True)
     if here.serve:

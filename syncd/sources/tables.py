@@ -75,6 +75,11 @@ class SourceTable(BaseModel):
     def source(self, name: str) -> "Source":
         """Return the source to sync."""
 
+    @property
+    def is_complete(self) -> bool:
+        """False if a required file was left out, because only the service has that credential."""
+        return all(getattr(self, key) is not None for key, one in type(self).model_fields.items() if one.is_required())
+
     def secrets(self) -> dict[str, Path]:
         """Return the files that contain secrets, by key."""
         return {}

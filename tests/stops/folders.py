@@ -100,6 +100,8 @@ def _empty(base: Path) -> None:
     with (base / "bad.csv").open("w") as stream:
         stream.write((base / "news.csv").read_text() + _BAD_ROW + "\n")
     (base / "known-good.txt").write_text("\n".join(map(digest, sorted(KNOWN_GOOD))) + "\n")
+    (base / "dropped").mkdir()
+    shutil.copy(base / "full.csv", base / "dropped/1.full.csv")
     (base / "wrong.txt").write_text(f"{digest(3)}\n{digest(4)}\n")
     write_settings(base)
 
@@ -116,9 +118,24 @@ def write_settings(base: Path) -> None:
         f'[sources.iwf]\ntype = "feed"\nurl = "file://{base}/partner"\nroot = "{base}/partner/root.json"\n'
         f'[sources.iwf.gate]\nmax_added_rows = 20\nmax_added_percent = 1\nknown_good_file = "{base}/known-good.txt"\n'
     )
+    drop = (
+        f'[sources.hotline]\ntype = "drop"\nfolder = "{base}/dropped"\nlists = ["images"]\n'
+        'mode = "increments"\ncomplete = "rename"\n'
+    )
     few = "[retention]\npublished_versions = 2\nevidence = 1\n"
-    for name, text in (("syncd", state + source), ("alone", state), ("few", state + source + few)):
+    for name, text in (
+        ("syncd", state + source),
+        ("alone", state),
+        ("few", state + source + few),
+        ("drop", state + drop),
+    ):
         (base / f"{name}.toml").write_text(text)
+
+
+def _drop_news(base: Path) -> None:
+    """Drop two increments: an added row, and a removed one."""
+    shutil.copy(base / "add.csv", base / "dropped/2.add.csv")
+    shutil.copy(base / "remove.csv", base / "dropped/3.remove.csv")
 
 
 def _age_unnamed_files(base: Path) -> None:
@@ -178,6 +195,7 @@ PUBLISH: Final = "feed publish partner --list images"
 PULL_COPY: Final = command("pull file://{base}/state/feed --root state/feed/root.json --dir copy")
 PULL_MIRROR: Final = command("pull file://{base}/partner --root partner/root.json --dir mirror")
 SYNC: Final = command("sync")
+SYNC_DROPPED: Final = command("sync --config drop.toml")
 PUBLISH_NEWS: Final = command(f"{PUBLISH} --add add.csv --remove remove.csv")
 
 EMPTY: Final = Folder("empty")
@@ -228,6 +246,8 @@ PARTNER_AHEAD: Final = Folder(
 )
 PULLED_AHEAD: Final = Folder("pulled in the future", (replace(PULL_MIRROR, hours_ahead=9),), WITH_NEWS)
 ALTERED: Final = Folder("with altered segments", (), STANDING, _alter_segments)
+WITH_DROPPED: Final = Folder("with a stated list", (SYNC_DROPPED, PULL_COPY), OPERATOR)
+WITH_DROPPED_NEWS: Final = Folder("with dropped news", (), WITH_DROPPED, _drop_news)
 LOST: Final = Folder("with lost files", (), STANDING, _lose_published_files)
 LOST_ORIGIN: Final = Folder("with a lost origin", (), WITH_NEWS, _lose_origin)
 CUT_SHORT: Final = Folder("with segments cut short", (), WITH_NEWS, _cut_segments)

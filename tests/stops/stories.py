@@ -30,6 +30,7 @@ OWN_COPY: Final = Reader("mirror", None)
 
 _LATER: Final = command(f"{PUBLISH} --add later.csv")
 OF_PARTNER: Final = (_LATER, folders.PULL_MIRROR)
+_OF_DROPPED: Final = (folders.SYNC_DROPPED, command("gc --config drop.toml"), folders.PULL_COPY)
 OF_OPERATOR: Final = (_LATER, folders.SYNC, command("gc"), folders.PULL_COPY)
 
 
@@ -207,6 +208,24 @@ _OPERATORS: Final = (
     _of_operator("sync-retired", folders.RETIRED_FEED, "sync", FULL, FULL, FULL | {LATER}, code=3),
     _of_operator("sync-lost-files", folders.LOST, "sync", FULL, FULL, damaged=True),
     _of_operator("sync-lost-origin", folders.LOST_ORIGIN, "sync", FULL, NEWS, damaged=True),
+    _of_operator(
+        "sync-stated-first",
+        folders.OPERATOR,
+        "sync --config drop.toml",
+        None,
+        FULL,
+        FULL,
+        ends=_OF_DROPPED,
+    ),
+    _of_operator(
+        "sync-stated",
+        folders.WITH_DROPPED_NEWS,
+        "sync --config drop.toml",
+        FULL,
+        NEWS,
+        NEWS,
+        ends=_OF_DROPPED,
+    ),
     _of_operator("release", folders.WITH_HOLD, "release 1 --reason R", FULL, FULL | FLOOD, again=6),
     _of_operator("discard", folders.WITH_HOLD, "discard 1 --reason R", FULL, FULL, again=6),
     _of_operator("suppress", folders.STANDING, f"suppress {digest(3)} --reason R", FULL, FULL - {3}, again=6),
@@ -329,6 +348,8 @@ READING: Final = {
     "holds": "holds",
     "known-good": "known-good",
     "suppressions": "suppressions",
+    "source": "source",
+    "source try": "source try hotline --config drop.toml",
     "status": "status",
     "snapshots": "snapshots iwf.images",
     "diff": "diff iwf.images 1 2",
