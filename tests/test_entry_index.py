@@ -74,7 +74,7 @@ def test_the_same_bytes_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     made = DerivedIndex.open(path, index_of(base.ref.sha256))
     assert made
     made.prove()
-    assert (np.diff(made.columns["hashes"].slice(0, ROWS).astype(object)) >= 0).all()
+    assert sorted((made.columns["rows"].slice(0, ROWS) & np.uint64((1 << 32) - 1)).tolist()) == list(range(ROWS))
 
 
 @pytest.fixture(autouse=True)

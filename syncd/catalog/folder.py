@@ -9,7 +9,8 @@
     history/             what each version of a list changed, 0700, never served: see `syncd.history.files`
     keys/                online keys, 0600
     known-good/          readings of the known-good files, 0700
-    sources/<name>/      each source's lists as its signer stated them (segments are hard links to the same files)
+    sources/<name>/      each source's lists as its signer stated them (segments are hard links to the same files);
+                         of partners that sign nothing also their raw answers, 0600, and indexes of the lists
 """
 
 import socket

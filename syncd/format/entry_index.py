@@ -1,16 +1,16 @@
 """The index from entries to rows of one segment, so that removing rows by entry does not read the whole segment.
 
-A derived index of kind ``entries``: a hash of each row's entry, sorted, the rows in that order, and a table of the
-first bits of the hashes. A hit is compared with the entry in the segment. It is made when it is first needed; small
-segments are read instead.
+A derived index of kind ``entries``, of two columns. ``rows`` has a word for each row, in order of the 64-bit hash of
+its entry and then of the row: the low half of the hash above the number of the row. ``starts`` is a table by the first
+bits of the hashes. A hit is compared with the entry in the segment. The index is made when it is first needed; small
+segments are read instead, and those of 2^32 rows or more.
 """
 
-import contextlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -31,7 +31,9 @@ _VERSION: Final = 1
 _CHUNK: Final = 1 << 18
 _PART: Final = 1 << 21
 """rows that are sorted at once"""
-_SMALL_ROWS: Final = 1 << 32
+_MOST: Final = 1 << 32
+_HALF: Final = np.uint64(32)
+_LOW: Final = np.uint64((1 << 32) - 1)
 _BITS_LEFT: Final = 8
 _AT_ONCE: Final = 1 << 12
 """entries that are looked up at once"""
@@ -63,7 +65,7 @@ class EntryIndexes:
 
     def rows(self, segment: Segment, entries: Entries) -> Rows:
         """Return the rows of a segment that have one of ``entries``, removals too. Raises `StoreError`."""
-        if len(segment) < self.least or len(segment) < _WORTH_READING * len(entries):
+        if not self.least <= len(segment) < _MOST or len(segment) < _WORTH_READING * len(entries):
             return rows_by_reading(segment, entries)
         try:
             rows = _positions(self._made(segment), entries, len(segment))
@@ -102,14 +104,16 @@ def _positions(index: DerivedIndex, entries: Entries, count: int) -> Index:
 
 
 def _some_positions(index: DerivedIndex, wanted: NDArray[np.uint64]) -> Index:
-    starts, hashes, rows = (index.columns[name] for name in ("starts", "hashes", "rows"))
-    ranges = _ranges(wanted, _bits(len(hashes)))
+    starts, rows = index.columns["starts"], index.columns["rows"]
+    ranges = _ranges(wanted, _bits(len(rows)))
     low, high = starts.take(ranges).astype(np.int64), starts.take(ranges + 1).astype(np.int64)
     lengths = high - low
     first = np.repeat(low - (np.cumsum(lengths) - lengths), lengths)
     places = first + np.arange(len(first))
-    same = hashes.take(places) == np.repeat(wanted, lengths)
-    return rows.take(places[same]).astype(np.int64)
+    words = rows.take(places)
+    same = words >> _HALF == np.repeat(wanted & _LOW, lengths)
+    found: Index = (words[same] & _LOW).astype(np.int64)
+    return found
 
 
 def _bits(count: int) -> int:
@@ -125,55 +129,44 @@ def _ranges(hashes: NDArray[np.uint64], bits: int) -> Index:
 def write_entry_index(segment: Segment, root: Path) -> None:
     """Write the index of a segment, durably. The caller holds a lock. Raises `StoreError`.
 
-    Memory is that of `_PART` rows; the columns are on scratch until they are written.
+    Memory is that of `_PART` rows; the hashes are on scratch until they are sorted.
     """
-    path = index_path(root, segment.ref.sha256, KIND)
-    kind = "<u4" if len(segment) < _SMALL_ROWS else "<u8"
-    with written(path, index_of(segment.ref.sha256)) as writer, storage(path, "write"), contextlib.ExitStack() as files:
-        unsorted, hashes, rows = (
-            _column(files.enter_context(tempfile.TemporaryFile(dir=path.parent)), len(segment), dtype)
-            for dtype in ("<u8", "<u8", kind)
-        )
+    path, count = index_path(root, segment.ref.sha256, KIND), len(segment)
+    with (
+        written(path, index_of(segment.ref.sha256)) as writer,
+        storage(path, "write"),
+        tempfile.TemporaryFile(dir=path.parent) as scratch,
+    ):
+        hashes = np.memmap(scratch, "<u8", "w+", shape=(count,))
         at = 0
         for chunk in segment.chunks(_CHUNK):
-            unsorted[at : at + len(chunk)] = entry_hashes(chunk.entries)
+            hashes[at : at + len(chunk)] = entry_hashes(chunk.entries)
             at += len(chunk)
-        _sort(unsorted, hashes, rows)
-        for name, column in (("starts", _starts(hashes).astype(kind)), ("hashes", hashes), ("rows", rows)):
-            writer.column(name, column.dtype, len(column)).append(column)
+        table = _bits(count)
+        lengths = np.zeros(1 << table, np.int64)
+        column = writer.column("rows", "<u8", count)
+        for values, rows in _sorted(hashes):
+            column.append((values << _HALF) | rows.astype(np.uint64))
+            lengths += np.bincount(_ranges(values, table), minlength=1 << table)
+        starts = np.concatenate([[0], np.cumsum(lengths)]).astype("<u4")
+        writer.column("starts", starts.dtype, len(starts)).append(starts)
 
 
-def _column(stream: IO[bytes], count: int, dtype: str) -> NDArray[Any]:
-    return np.memmap(stream, dtype, "w+", shape=(max(count, 1),))[:count]
-
-
-def _sort(unsorted: NDArray[Any], hashes: NDArray[Any], rows: NDArray[Any]) -> None:
-    """Sort by hash and row, one range of hashes at a time."""
-    bits = max(0, (len(unsorted) // _PART).bit_length())
-    at = 0
+def _sorted(hashes: NDArray[np.uint64]) -> Iterator[tuple[NDArray[np.uint64], Index]]:
+    """Yield the hashes in order with their rows, one range of hashes at a time."""
+    bits = max(0, (len(hashes) // _PART).bit_length())
     for part in range(1 << bits):
-        some = _rows_in(unsorted, part, bits)
-        values = unsorted[some]
+        rows = _rows_in(hashes, part, bits)
+        values = hashes[rows]
         order = np.argsort(values, kind="stable")
-        hashes[at : at + len(some)] = values[order]
-        rows[at : at + len(some)] = some[order]
-        at += len(some)
+        yield values[order], rows[order]
 
 
-def _starts(hashes: NDArray[Any]) -> Index:
-    """Return the place at which each range of the sorted hashes starts, and their number."""
-    bits = _bits(len(hashes))
-    counts = np.zeros(1 << bits, np.int64)
-    for start in range(0, len(hashes), _PART):
-        counts += np.bincount(_ranges(hashes[start : start + _PART], bits), minlength=1 << bits)
-    return np.concatenate([[0], np.cumsum(counts)])
-
-
-def _rows_in(unsorted: NDArray[Any], part: int, bits: int) -> Index:
+def _rows_in(hashes: NDArray[np.uint64], part: int, bits: int) -> Index:
     if not bits:
-        return np.arange(len(unsorted))
+        return np.arange(len(hashes))
     found = []
-    for start in range(0, len(unsorted), _PART):
-        ranges = unsorted[start : start + _PART] >> np.uint64(64 - bits)
-        found.append(np.flatnonzero(ranges == part) + start)
+    for start in range(0, len(hashes), _PART):
+        some = _ranges(hashes[start : start + _PART], bits)
+        found.append(np.flatnonzero(some == part) + start)
     return np.concatenate(found)
