@@ -7,13 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from command_line import syncd
 from syncd.errors import AlgorithmNotHeld, UsageError
 from syncd.feed.folder import FeedFolder
 from syncd.format import near, near_index
 from syncd.format.derived import index_path
-from syncd.matcher import Matcher, NearHit
+from syncd.matcher import Matcher, NearHit, VideoRule
 from syncd.matcher.indexing import make_indexes
 from syncd.matcher.near import NearMatching
+from syncd.matcher.reproof import prove_now
+from syncd.publish import author
 from world import IMAGES, Clock, World
 
 BASE = int.from_bytes(np.random.default_rng(7).bytes(32), "big")
@@ -197,6 +200,96 @@ def test_an_index_is_named_after_its_segment(world: World) -> None:
     assert make_indexes(copy) == 0
     ((_, ref),) = ((name, ref) for name, ref in _segments(world))
     assert index_path(world.mirror, ref, "near").exists()
+
+
+def test_a_pull_makes_the_index_and_removes_those_of_segments_that_are_gone(world: World) -> None:
+    """By default; a fault of the disk costs only speed."""
+    arguments = ["pull", world.url, "--root", str(world.root), "--dir", str(world.mirror)]
+    assert syncd(*arguments, "--no-near-indexes").code == 0
+    assert not (world.mirror / "indexes").exists()
+    (world.mirror / "indexes").write_text("in the way")
+    assert "near look-ups compare all rows" in syncd(*arguments).err
+    (world.mirror / "indexes").unlink()
+    assert syncd(*arguments).code == 0
+    ((_, sha256),) = _segments(world)
+    assert [path.name for path in (world.mirror / "indexes").iterdir()] == [f"{sha256}.near"]
+    stray = world.mirror / "indexes" / f"{'0' * 64}.near"
+    stray.write_bytes(b"")
+    world.follow()
+    assert not stray.exists()
+
+
+def test_a_fold_of_an_indexed_list_is_indexed_before_it_is_read(world: World) -> None:
+    """So near look-ups never go back to comparing all rows."""
+    make_indexes(FeedFolder(world.mirror))
+    world.publish(add=[row(pdq(2), "two")])
+    author.compact(world.partner, IMAGES, world.partner_signers(), world.clock(), everything=True)
+    world.follow()
+    folded = [sha256 for _, sha256 in _segments(world) if (world.mirror / "indexes" / f"{sha256}.near").exists()]
+    assert len(folded) == 2
+    with Matcher.open(world.mirror) as matcher:
+        assert matcher.status()[0].near_indexed
+        assert ("two", 1) in entries(matcher.near("pdq", pdq()))
+
+
+def test_a_damaged_index_is_found_by_the_daily_proof_and_by_verify(world: World) -> None:
+    """`verify` derives it again: one with sound checksums and wrong rows is found too."""
+    copy = FeedFolder(world.mirror)
+    make_indexes(copy)
+    ran = syncd("verify", world.mirror)
+    assert ran.code == 0
+    assert "unknown file" not in ran.out + ran.err
+    (path,) = (world.mirror / "indexes").iterdir()
+    sound = bytearray(path.read_bytes())
+    path.unlink()
+    path.write_bytes(sound[:5000] + bytes([sound[5000] ^ 1]) + sound[5001:])
+    ran = syncd("verify", world.mirror)
+    assert ran.code == 4
+    assert "is not the index that its segment gives" in ran.out + ran.err
+    prove_now(copy, lambda _: None, world.clock)
+    assert not path.exists()
+    assert syncd("verify", world.mirror).code == 0
+
+
+def test_the_command_finds_what_the_matcher_finds(world: World) -> None:
+    """It shows the listed digest only if it is asked to."""
+    make_indexes(FeedFolder(world.mirror))
+    asked = f"pdq:{pdq().hex()}"
+    out = syncd("near", world.mirror, asked, "--distance", "1").out
+    assert out.splitlines()[-1] == f"{asked}  NEAR {IMAGES} version 1  distance 1  label A1  entry one"
+    assert pdq(1).hex() not in out
+    (answer,) = syncd("near", world.mirror, asked, "--json", "--show-listed").json["digests"]
+    assert [(hit["entry"], hit["distance"]) for hit in answer["hits"]][-1] == ("thirty-one", 31)
+    assert answer["hits"][2]["digest"] == pdq(1).hex()
+    assert syncd("near", world.mirror, f"pdq:{pdq(*range(200, 240)).hex()}").code == 10
+    assert syncd("near", world.mirror, asked, "--distance", "64").code == 2
+    assert syncd("near", world.mirror, f"md5:{'0' * 32}").code == 2
+
+
+def test_a_video_matches_by_its_frames(world: World) -> None:
+    """Enough frames of both, of enough quality; the best first."""
+    other = [np.random.default_rng(number).bytes(32) for number in range(20, 30)]
+    frames = [pdq(number) for number in range(5)]
+    listed = [(digest, 90, "video 1") for digest in frames] + [(digest, 90, "video 1") for digest in other[:5]]
+    listed += [(digest, 90, "video 2") for digest in frames[:4]] + [(frames[4], 10, "video 2")]
+    world.publish(add=[("vpdq", (digest + bytes([quality])).hex(), entry, "B") for digest, quality, entry in listed])
+    world.follow()
+    with Matcher.open(world.mirror) as matcher:
+        asked = [(pdq(number, 200), 80) for number in range(5)] + [(other[9], 20)]
+        hits = matcher.match_video(asked)
+        assert [(hit.entry, hit.asked_share, hit.listed_share) for hit in hits] == [
+            ("video 2", 1.0, 1.0),
+            ("video 1", 1.0, 0.5),
+        ]
+        assert [hit.entry for hit in matcher.match_video(asked, VideoRule(listed_share=0.6))] == ["video 2"]
+        assert matcher.match_video([(other[9], 90)]) == []
+        assert matcher.match_video([(frames[0], 49)]) == []
+        for wrong in ([(b"x", 90)], [pdq()], [(pdq(), 101)]):
+            with pytest.raises(UsageError, match="frame 1 is not a pair"):
+                matcher.match_video(wrong)  # type: ignore[arg-type]
+        for rule in ({"quality": 101}, {"asked_share": 2.0}, {"distance": 64}):
+            with pytest.raises(UsageError, match="is not possible"):
+                VideoRule(**rule)
 
 
 def _segments(world: World) -> list[tuple[str, str]]:

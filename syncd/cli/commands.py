@@ -103,6 +103,7 @@ OF_PROGRAM: Final = {
     "pull": Place("pull", "pull", "Bring a copy of a feed up to date, and verify it.", _PULL),
     "mirror": Place("mirror", "mirror", "Serve a feed from near its matchers, as the daemon does."),
     "lookup": Place("lookup", "lookup", "Check whether digests are on the lists."),
+    "near": Place("near", "near", "Look for digests near those given, in a pulled copy."),
     "match": Place("match", "match", "Check whether files are on the lists of a pulled copy."),
     "matchers": Place("matchers", "app", "Show the permitted matchers, and the versions they have loaded.", _ORDER),
     "audit": Place("audit", "app", "Show the audit log: who did what, newest last."),
@@ -172,7 +173,7 @@ def _syncd(
     keep good files out: syncd known-good
     and maintain:        syncd matchers, audit, verify, gc, backup, recover, retrust,
                          retire, catalog, store, clock, version
-    Matchers' hosts:     syncd pull, lookup, match, verify
+    Matchers' hosts:     syncd pull, lookup, near, match, verify
     Mirrors:             syncd mirror
 
     \b
@@ -184,7 +185,7 @@ def _syncd(
       4    rejected: verification failed
       5    the source is unreachable, or the deadline has passed
       6    refused: locked, or not permitted
-      10   lookup and match only: nothing matched
+      10   lookup, near and match only: nothing matched
       130  interrupted
     For several lists or sources: the first of 1, 4, 3, 6, 5, 0 that occurred.
 

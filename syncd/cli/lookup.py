@@ -89,11 +89,11 @@ def lookup(
     published in a version or at a time, as long as the files of that version are kept. Members of the group
     syncd-operators ask the running daemon; the owner of the state reads it.
 
-    ALG is md5, sha1, sha256, sha512, pdq, photodna, or any other algorithm of a list. Perceptual digests (pdq,
-    photodna) match only if they are equal: near matches are not found. With - digests are read from standard input, one
-    a line, which keeps them out of the process list and the shell's history. A copy that is older than its limits
-    still answers, with a warning; with --refuse-stale, it does not. A digest whose algorithm is in no list is reported
-    as not checked.
+    ALG is md5, sha1, sha256, sha512, pdq, photodna, vpdq, or any other algorithm of a list. Perceptual digests (pdq,
+    photodna, vpdq) match only if they are equal: `syncd near` finds near matches. With - digests are read from standard
+    input, one a line, which keeps them out of the process list and the shell's history. A copy that is older than its
+    limits still answers, with a warning; with --refuse-stale, it does not. A digest whose algorithm is in no list is
+    reported as not checked.
 
     The rows of DIR were verified when they were pulled, and are not read again: `syncd verify DIR` does that.
 
@@ -115,9 +115,7 @@ def lookup(
       syncd lookup --at 2026-05-03T14:00 - < digest
     """
     folder, texts = _split(what)
-    asked = list(_asked(texts))
-    if not asked:
-        raise UsageError("no digest was given: standard input is empty", hint="write one ALG:HEX per line to it")
+    asked = asked_digests(texts)
     names = tuple(map(list_name, lists or ()))
     if folder is not None and (version is not None or at is not None):
         raise UsageError("a pulled copy has one version of each list", hint="leave DIR out to ask the operator's state")
@@ -198,6 +196,14 @@ def _note_limits(result: LookupResult) -> None:
     for algorithm in sorted({answer.asked.digest.algorithm for answer in answers if answer.hits is not None}):
         if not algorithm.cryptographic:
             note(f"{algorithm} digests are compared exactly; near matches are not found", kind="note")
+
+
+def asked_digests(texts: Sequence[str]) -> list[AskedDigest]:
+    """Parse the digests of a command line; ``-`` reads them from standard input. Raises `UsageError`."""
+    asked = list(_asked(texts))
+    if not asked:
+        raise UsageError("no digest was given: standard input is empty", hint="write one ALG:HEX per line to it")
+    return asked
 
 
 def _asked(texts: Sequence[str]) -> Iterator[AskedDigest]:

@@ -15,6 +15,7 @@ from typing import Final
 from syncd.errors import SyncdError
 from syncd.feed import layout
 from syncd.feed.folder import TRUST, FeedFolder
+from syncd.feed.near_indexes import index_fold
 from syncd.feed.proof import SignedManifest, prove_manifest, target_of
 from syncd.feed.reproof import Pause, prove_segment
 from syncd.feed.unfolded import Unfolded
@@ -162,6 +163,7 @@ def fold_here(
             prove_segment(place, used, pause)
         if fold([Segment.open(place, used) for used, place in paths], ref.kind, path, pause) != ref:
             return False
+        index_fold(folder, ref, inputs, path, pause)
         folder.install_segment(name, ref, path)
         return True
     finally:

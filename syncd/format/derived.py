@@ -28,6 +28,8 @@ from syncd.format.canonical import canonical
 
 FOLDER: Final = "indexes"
 """The folder of derived indexes, in a copy or a state."""
+MADE_AGAIN: Final = "it is made again from its segment; until then look-ups take longer and miss nothing"
+"""The hint for a damaged index."""
 _FORMAT: Final = 1
 _PAGE: Final = 4096
 _CHUNK: Final = 256 * _PAGE
@@ -209,7 +211,7 @@ class Column:
             if zlib.crc32(content[block * _PAGE : (block + 1) * _PAGE]) != self._checks[block]:
                 raise DamagedIndexError(
                     f"{self._path} was damaged on this disk",
-                    hint="it is made again from its segment; until then look-ups take longer and miss nothing",
+                    hint=MADE_AGAIN,
                 )
         self._proved[blocks] = True
         self._left = len(self._proved) - int(np.count_nonzero(self._proved))

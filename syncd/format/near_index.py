@@ -17,7 +17,7 @@ from syncd.model import Algorithm
 KIND: Final = "near"
 NEAR: Final = frozenset({Algorithm.PDQ, Algorithm.VPDQ})
 """Algorithms whose near matches are found: alike in the first 256 bits means alike images."""
-_VERSION: Final = 1
+VERSION: Final = 1
 _WORTH_AN_INDEX: Final = 1 << 15
 """Rows. Fewer are compared one by one in a tenth of a millisecond."""
 
@@ -29,7 +29,7 @@ def has_near_index(ref: SegmentRef) -> bool:
 
 def index_of(ref: SegmentRef) -> IndexOf:
     """Return what the index of a segment is named and stamped with."""
-    return IndexOf(KIND, _VERSION, ref.sha256, {"chunks": chunk_count(ref.rows)})
+    return IndexOf(KIND, VERSION, ref.sha256, {"chunks": chunk_count(ref.rows)})
 
 
 def write_near_index(path: Path, segment: Segment, pause: Pause = unpaused) -> None:

@@ -21,6 +21,7 @@ from syncd.errors import (
 from syncd.feed import garbage, layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.follow import Follower
+from syncd.feed.near_indexes import remove_unneeded
 from syncd.feed.proof import SignedManifest, check_follows, check_fresh, prove_manifest, target_of
 from syncd.feed.proof_record import FoundFault, ProofRecord
 from syncd.feed.reproof import Pause, prove_end_state
@@ -334,6 +335,7 @@ class _Pull:
         for name, held in current.lists.items():
             named |= {layout.segment_path(name, used.sha256) for used in chain(*held.unfolded.values())}
         garbage.collect(self.copy, named, now)
+        remove_unneeded(self.copy, {Path(path).stem for path in self.copy.store.names()})
         garbage.remove_old_parts(self.copy.downloads, now)
 
     def _install(self, name: ListName, signed: SignedManifest, before: HeldList | None) -> Unfolded:

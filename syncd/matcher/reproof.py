@@ -13,6 +13,7 @@ from typing import Final
 from syncd.errors import RefusedError, StoreError, SyncdError
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
+from syncd.feed.near_indexes import prove_indexes
 from syncd.feed.proof_record import FoundFault, HeldVersion, ProofRecord, RecordFile, RecordInMemory, RecordStore
 from syncd.feed.reproof import InterruptedPass, LowPriority, Pause, ProofPass
 from syncd.fetch.backoff import JITTER, vary
@@ -48,6 +49,8 @@ def prove_now(copy: FeedFolder, pause: Pause, clock: Callable[[], datetime]) -> 
     """Prove the whole copy at once, and record the result. Raises `StoreError`."""
     records = RecordInMemory(ProofRecord())
     for _ in ProofPass(copy, records, pause, clock).run(partial(held_versions, copy)):
+        pass
+    for _ in prove_indexes(copy, pause):  # a damaged one is removed, and made again
         pass
     record_of(copy).write(records.read())
 
@@ -152,6 +155,8 @@ class _ProofStep:
         for faults in steps.run(partial(self.versions, self.copy)):
             if faults:
                 self.report([fault.error for fault in faults])
+        for error in prove_indexes(self.copy, LowPriority(self.stop)):
+            self.report([error])
 
 
 def _newest(some: ProofRecord, other: ProofRecord) -> ProofRecord:
