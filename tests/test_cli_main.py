@@ -138,7 +138,7 @@ def test_ctrl_c_ends_with_130_and_says_what_is_left_undone(monkeypatch: pytest.M
     )
     assert syncd("verify", "d", "--root", "r").err == "interrupted: nothing was changed\n"
     sayings = {place.interrupted for places in (OF_FEED, OF_PROGRAM) for place in places.values()}
-    assert len(sayings) == 9
+    assert len(sayings) == 10
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from syncd.format import manifest as manifests
 from syncd.format.canonical import canonical
 from syncd.matcher.copy import CurrentFile, write_current
 from syncd.model import ListName
-from syncd.pipeline import prepare
+from syncd.pipeline import signed
 from syncd.publish import author, installing
 from syncd.publish.change import head_move, sign
 from syncd.publish.rotate import KeyFolders, NewKeys, in_feed, rotate
@@ -471,7 +471,7 @@ def test_evidence_may_be_larger_than_metadata(own: World, monkeypatch: pytest.Mo
     def killed(_: Catalog, __: int) -> None:
         raise StoreError("killed")
 
-    monkeypatch.setattr(prepare, "evidence", long)
+    monkeypatch.setattr(signed, "evidence", long)
     own.publish(add=[row(500)])
     with monkeypatch.context() as crashing:
         crashing.setattr(Catalog, "installed", killed)

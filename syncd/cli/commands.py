@@ -103,7 +103,7 @@ OF_PROGRAM: Final = {
     "pull": Place("pull", "pull", "Bring a copy of a feed up to date, and verify it.", _PULL),
     "mirror": Place("mirror", "mirror", "Serve a feed from near its matchers, as the daemon does."),
     "lookup": Place("lookup", "lookup", "Check whether digests are on the lists."),
-    "near": Place("near", "near", "Look for digests near those given, in a pulled copy."),
+    "near": Place("near", "near", "Look for digests near those given, in the lists of a pulled copy."),
     "match": Place("match", "match", "Check whether files are on the lists of a pulled copy."),
     "matchers": Place("matchers", "app", "Show the permitted matchers, and the versions they have loaded.", _ORDER),
     "audit": Place("audit", "app", "Show the audit log: who did what, newest last."),

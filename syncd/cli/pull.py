@@ -69,9 +69,9 @@ def pull(
     check: Annotated[
         bool, typer.Option("--check", help="Read every byte of the copy first, and fetch damaged files again.")
     ] = False,
-    near_indexes: Annotated[
-        bool, typer.Option(help="Make the indexes that near look-ups use; without them, they compare all rows.")
-    ] = True,
+    no_near_indexes: Annotated[
+        bool, typer.Option("--no-near-indexes", help="Do not make the indexes that near look-ups use.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> int:
     """Bring a copy of a feed up to date, and verify it.
@@ -143,10 +143,10 @@ def pull(
     if watch:
         if check:
             raise UsageError("--check and --watch exclude each other", hint="--watch checks the copy once a day itself")
-        builder = IndexBuilder(FeedFolder(folder)) if near_indexes else None
+        builder = None if no_near_indexes else IndexBuilder(FeedFolder(folder))
         return _watch(pull_once, endpoint, names, pause, instance, folder=folder, builder=builder, as_json=as_json)
     pulled = pull_once()
-    _make_indexes(FeedFolder(folder), wanted=near_indexes)
+    _make_indexes(FeedFolder(folder), wanted=not no_near_indexes)
     if warning := feed_clock_warning(_ahead(pulled), _late_expiry(pulled)):
         note(warning)
     if as_json:
