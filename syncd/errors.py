@@ -375,6 +375,11 @@ RESTORE_CATALOG: Final = (
     'see "Backup and restore" in docs/operations.md'
 )
 """The hint for a catalog that is damaged or lost."""
+RESTORE_FEED: Final = (
+    "bring the file back from a mirror, a follower's copy or a backup, then run `syncd verify FEED`: "
+    'see "Files are damaged or lost" in docs/partner.md'
+)
+"""The hint for a partner's own feed with a damaged or lost file."""
 
 
 def nearest(name: str, known: Iterable[str], what: str) -> str:

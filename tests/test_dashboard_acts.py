@@ -24,6 +24,7 @@ from web_site import ALICE, OPERATOR, VERA, Running, running
 from world import HEAD, World, row, rows
 
 OURS = {"Sec-Fetch-Site": "same-origin"}
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 REASON = "IWF confirmed it by telephone"
 
 
@@ -189,6 +190,18 @@ def test_a_reason_is_needed(run: Running, browser: httpx.Client) -> None:
     assert fault(act(browser, "/acts/release/1", reason="x" * 501)) == "Reason: at most 500 characters."
     assert fault(act(browser, "/acts/release/1", reason="a\nb")) == "Reason: one line of plain text is needed."
     assert hold(run).state is HoldState.OPEN
+
+
+@pytest.mark.parametrize("name", ["reason", "token", "seal", "form", "another"])
+def test_a_field_that_is_given_twice_is_refused(run: Running, browser: httpx.Client, name: str) -> None:
+    """Even with the same value: no page of ours sends it, and which of the two counts would be a guess."""
+    page = browser.get("/acts/release/1")
+    form = {"form": hidden(page, "form"), "seal": hidden(page, "seal"), "reason": REASON, "token": ALICE.token}
+    twice = [*form.items(), *[(name, form.get(name, "")) for _ in range(1 if name in form else 2)]]
+    answer = browser.post("/acts/release/1", content=urlencode(twice), headers=FORM)
+    assert (answer.status_code, run.publisher.catalog.holds()[0].state) == (403, HoldState.OPEN)
+    assert "The form was not sent from this page" in answer.text
+    assert browser.post("/acts/release/1", content=urlencode(form), headers=FORM).status_code == 303
 
 
 def test_a_stale_page_does_nothing(run: Running, browser: httpx.Client) -> None:

@@ -14,7 +14,7 @@ from syncd.outcomes import HoldReason, Outcome
 from syncd.pipeline.values import Period, Window
 from syncd.publish import author
 from test_holds import fork_of, show
-from world import HEAD, IMAGES, World, row, rows
+from world import HEAD, IMAGES, Row, World, row, rows
 
 BEGUN = {"sha256": Window(1_002, 0, 15)}
 """The windows of `stepped`."""
@@ -122,6 +122,40 @@ def test_what_publishes_no_decision_is_no_reference(stepped: World, tmp_path: Pa
         with stepped.publisher() as publisher:
             unpin(publisher, HEAD, reason="mended", actor="alice", now=stepped.clock())
         assert windows(stepped) == {"sha256": Window(997, 10, 0)}
+
+
+def lose_every_segment(world: World) -> None:
+    """The published list and the partner's copy of it lose all their segments on this disk."""
+    for folder in (
+        world.state.feed.path("v1/iwf.images/segments"),
+        world.state.source("iwf").path("v1/images/segments"),
+    ):
+        for path in folder.iterdir():
+            path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("more", "change"),
+    [
+        ({}, Window(1_002, 0, 15)),
+        ({"remove": rows(100, 130)}, Window(1_002, 0, 45)),
+        ({"add": rows(2_000, 2_008)}, Window(1_002, 8, 15)),
+    ],
+)
+def test_a_change_that_arrives_while_all_segments_are_lost_counts(
+    stepped: World, more: dict[str, list[Row]], change: Window
+) -> None:
+    """By its net effect, all that is known of it. Otherwise losing files would hide removals from the later ones."""
+    lose_every_segment(stepped)
+    listed = sync_list(stepped, **more)
+    assert (listed.outcome, listed.plan.partition(":")[0]) == (Outcome.PUBLISHED, "full")
+    assert windows(stepped) == {"sha256": change}
+    stepped.clock.forward(minutes=5)
+    left = 50 - change.removed  # one in twenty in a day
+    assert sync_list(stepped, remove=rows(200, 200 + left + 1)).outcome is Outcome.HELD
+    with stepped.publisher() as publisher:
+        shown = publisher.catalog.history(ListName(HEAD), 9)[-1]
+    assert shown.counts == {}, "which rows changed is not known"
 
 
 @pytest.mark.on_both

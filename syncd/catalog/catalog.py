@@ -37,7 +37,6 @@ from syncd.catalog.lists import (
     drop_origin,
     put_head,
     replace_future,
-    version_in_force,
 )
 from syncd.catalog.matchers import MatcherTables
 from syncd.catalog.next_keys import NextKeyTables, end_announcements
@@ -196,8 +195,9 @@ class Catalog(
 
     def in_force(self, name: ListName) -> CurrentVersion | None:
         """Return the version of a list that is in force; None if it was never published."""
-        rows = self._rows(version_in_force(name))
-        return CurrentVersion(manifests.parse(rows[0]["manifest"]), rows[0]["manifest_sha256"]) if rows else None
+        with self._database.reading() as connection:
+            row = self._version_in_force(connection, name)
+        return CurrentVersion(manifests.parse(row["manifest"]), row["manifest_sha256"]) if row else None
 
     def freshness(
         self, repository: "Repository", moved: Sequence[Manifest], records: Records | None, now: datetime

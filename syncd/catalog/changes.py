@@ -71,6 +71,8 @@ class HeadNote:
     """true if the change is the operator's own: it does not count for the gate"""
     limited: Mapping[str, LabelSize] = field(default_factory=dict)
     """the labels that have limits of their own"""
+    net: Mapping[Algorithm, Counts] = field(default_factory=dict)
+    """the net effect of a version without a delta, after the segments before it were lost: the gate counts it"""
 
 
 @dataclass(frozen=True)

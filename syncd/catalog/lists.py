@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import Connection, Select, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, func, insert, select, update
 from sqlalchemy import delete as delete_from
 
 from syncd.catalog.canaries import mark_of
@@ -15,7 +15,7 @@ from syncd.catalog.decisions import HoldRecord, HoldState, Suppression
 from syncd.catalog.records import HeadRecord, OriginRecord, VersionRecord, VersionSummary, head_name
 from syncd.catalog.suppressions import active_in
 from syncd.catalog.tables import heads, holds, origins, sources, versions
-from syncd.errors import LostRaceError
+from syncd.errors import LostRaceError, StoreError
 from syncd.model import ListName
 from syncd.outcomes import Lane
 from syncd.publish.ledger import HeadMove
@@ -80,7 +80,7 @@ class ListTables(Tables):
         own = holds.c.lane != Lane.SUPPRESSIONS
         with self._database.reading() as connection:
             origin = connection.execute(select(origins).where(*mine)).mappings().first()
-            version = connection.execute(version_in_force(published)).mappings().first()
+            version = self._version_in_force(connection, published)
             waiting = connection.execute(select(holds).where(*live, own).order_by(holds.c.id)).mappings().all()
             suppressed = connection.execute(active_in(published)).mappings().all()
             mark = mark_of(connection, published)
@@ -134,23 +134,45 @@ class ListTables(Tables):
                 return
             since = rows[-1]["version"] + 1
 
-    def head_rows(self) -> dict[ListName, int]:
-        """Return the number of entries in force in each head, without reading the manifests."""
+    def head_rows(self, name: ListName | None = None) -> dict[ListName, int]:
+        """Return the number of entries in force in each head, or in that of ``name``, without reading the manifests."""
         of_head = (versions.c.list == heads.c.list, versions.c.version == heads.c.version)
         rows = select(versions.c.rows).where(*of_head).scalar_subquery()  # a join would read every version there is
-        return {ListName(row["list"]): int(row["rows"]) for row in self._rows(select(heads.c.list, rows.label("rows")))}
+        statement = select(heads.c.list, heads.c.version, rows.label("rows"))
+        found = self._rows(statement if name is None else statement.where(heads.c.list == name))
+        for row in found:
+            if row["rows"] is None:
+                raise self._lacks(row["list"], row["version"])
+        return {ListName(row["list"]): int(row["rows"]) for row in found}
+
+    def _version_in_force(self, connection: Connection, name: ListName) -> RowMapping | None:
+        """Return the version that a list's head names; None if it was never published.
+
+        Raises `StoreError` if somebody removed the row of the head or of the version: the list is published all the
+        same, and must not be treated as a new one.
+        """
+        of_head = (versions.c.list == heads.c.list) & (versions.c.version == heads.c.version)
+        statement = select(versions).join(heads, of_head).where(heads.c.list == name)
+        found = connection.execute(statement).mappings().first()
+        if found is None:
+            head = select(heads.c.version).where(heads.c.list == name)
+            newest = select(func.max(versions.c.version)).where(versions.c.list == name)
+            named = connection.execute(select(func.coalesce(head.scalar_subquery(), newest.scalar_subquery()))).scalar()
+            if named is not None:
+                raise self._lacks(name, named)
+        return found
+
+    def _lacks(self, name: str, version: int) -> StoreError:
+        return StoreError(
+            f"the catalog lacks a row about version {version} of {name}, which is published",
+            hint=f"`syncd verify` names every fault; {self._database.restore}",
+        )
 
     def history(self, name: ListName, limit: int) -> tuple[VersionSummary, ...]:
         """Return the newest ``limit`` versions of a list without their manifests, oldest first."""
         wanted = [versions.c[field.name] for field in fields(VersionSummary)]
         statement = select(*wanted).where(versions.c.list == name).order_by(versions.c.version.desc()).limit(limit)
         return tuple(VersionSummary(**row) for row in reversed(self._rows(statement)))
-
-
-def version_in_force(name: ListName) -> Select[Any]:
-    """Select the version that a list's head names."""
-    of_head = (versions.c.list == heads.c.list) & (versions.c.version == heads.c.version)
-    return select(versions).join(heads, of_head).where(heads.c.list == name)
 
 
 def compare_origin(connection: Connection, source: str, name: ListName, before: int) -> None:

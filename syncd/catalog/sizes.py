@@ -78,12 +78,13 @@ class SizeTables(Tables):
 def put_sizes(connection: Connection, move: HeadMove, note: HeadNote, now: datetime) -> None:
     """Record the size of a list's next version, unless it changes no row."""
     manifest = move.manifest
-    if not note.counts and not note.reference and move.before is not None:
+    counts = note.counts or note.net
+    if not counts and not note.reference and move.before is not None:
         return
     states = manifest.end_state
     values = []
-    for algorithm in sorted({*states, *note.counts}):
-        count = Counts() if note.ours or move.before is None else note.counts.get(algorithm, Counts())
+    for algorithm in sorted({*states, *counts}):
+        count = Counts() if note.ours or move.before is None else counts.get(algorithm, Counts())
         values.append(
             {
                 "list": manifest.list,

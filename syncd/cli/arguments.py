@@ -121,3 +121,10 @@ def address(listen: str) -> tuple[str, int]:
     if not host or not port.isascii() or not port.isdigit() or int(port) > _MAX_PORT:
         raise UsageError("--listen is not HOST:PORT", hint="for example 127.0.0.1:8470 or [::1]:8470")
     return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def not_a_stream(path: Path | None) -> Path | None:
+    """Refuse ``-`` as the name of a file to write: elsewhere it stands for a standard stream. Raises `UsageError`."""
+    if str(path) == "-":
+        raise UsageError("the name of a file is needed, not -", hint="name a file; nothing was changed")
+    return path

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from syncd.cli.arguments import LARGEST, PublishedList
+from syncd.cli.arguments import LARGEST, PublishedList, not_a_stream
 from syncd.cli.difference import show_difference
 from syncd.cli.operator import ConfigFile, Document, actor, ask_document, load_config, open_catalog, state_folder
 from syncd.cli.output import JsonFlag, print_json, say, utc_now
@@ -18,7 +18,10 @@ def diff(
     old: Annotated[int, typer.Argument(metavar="V1", min=1, max=LARGEST, help="A version.")],
     new: Annotated[int, typer.Argument(metavar="V2", min=1, max=LARGEST, help="The version to compare with it.")],
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the rows that differ to a new file, mode 0600.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", callback=not_a_stream, help="Write the rows that differ to a new file, mode 0600."
+        ),
     ] = None,
     config: ConfigFile = None,
     as_json: JsonFlag = False,

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
-from syncd.cli.arguments import Feed, OnlineKeys, SignWith
+from syncd.cli.arguments import Feed, OnlineKeys, SignWith, not_a_stream
 from syncd.cli.feed_guard import Accept, DryRun, MaxAdded, MaxRemoved, chosen_limits, show_publication
 from syncd.cli.first_keys import KeyCount, OfflineFolders, note_system_disk, number_of, show_offline
 from syncd.cli.output import JsonFlag, note, print_json, progress, say, utc_now
@@ -89,7 +89,8 @@ def publish(
     ] = False,
     new: Annotated[bool, typer.Option("--new", help="Create one more list; refused if it already exists.")] = False,
     skip_bad: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Skip bad rows, and write them with reasons to FILE.")
+        Path | None,
+        typer.Option(metavar="FILE", callback=not_a_stream, help="Skip bad rows, and write them with reasons to FILE."),
     ] = None,
     algorithm: Annotated[
         str | None, typer.Option(metavar="A", help="The algorithm of every row, if the file does not state it.")

@@ -5,13 +5,14 @@ from typing import Annotated, Any
 
 import typer
 
-from syncd.cli.arguments import LARGEST, Feed, OnlineKeys, SignWith
+from syncd.cli.arguments import LARGEST, Feed, OnlineKeys, SignWith, not_a_stream
 from syncd.cli.difference import show_difference
 from syncd.cli.feed_guard import Accept, DryRun, MaxAdded, MaxRemoved, chosen_limits, show_publication
-from syncd.cli.output import JsonFlag, print_json, progress, say, show_table, utc_now
+from syncd.cli.output import JsonFlag, note, print_json, progress, say, show_table, utc_now
+from syncd.errors import RESTORE_FEED
 from syncd.feed.difference import ComparedVersions, changes_document
 from syncd.feed.folder import FeedFolder
-from syncd.feed.kept import KeptVersion, complete_version, complete_versions, lists_of
+from syncd.feed.kept import KeptVersion, complete_version, complete_versions, lists_of, newest_version
 from syncd.feed.signed import load_repository
 from syncd.model import Counts, ListName, list_name
 from syncd.pipeline.guard import PartnersGuard
@@ -57,8 +58,12 @@ def snapshots(
     elif any(kept.values()):
         columns = ("list", "version#", "created (UTC)~", "rows#", "added#", "removed#", "relabelled#")
         show_table(columns, [_row(name, one) for name, versions in kept.items() for one in versions])
-    else:
+    elif not kept:
         say("no version yet: syncd feed publish FEED --list NAME --full FILE")
+    for name, versions in kept.items():
+        newest = newest_version(folder, name, repository)
+        if newest not in {one.version for one in versions}:
+            note(f"files of {name} version {newest}, the newest, are missing", hint=RESTORE_FEED)
 
 
 def _row(name: ListName, kept: KeptVersion) -> tuple[str, ...]:
@@ -86,7 +91,10 @@ def diff(
     old: Annotated[int, typer.Argument(metavar="A", min=1, max=LARGEST, help="A version that is kept.")],
     new: Annotated[int, typer.Argument(metavar="B", min=1, max=LARGEST, help="The version to compare with it.")],
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the rows that differ to a new file, mode 0600.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", callback=not_a_stream, help="Write the rows that differ to a new file, mode 0600."
+        ),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from syncd.cli.arguments import LARGEST
+from syncd.cli.arguments import LARGEST, not_a_stream
 from syncd.cli.difference import show_changes
 from syncd.cli.operator import (
     ConfigFile,
@@ -37,7 +37,8 @@ def holds(
         int | None, typer.Argument(metavar="HOLD", min=1, max=LARGEST, help="One hold, with what it would change.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the rows of HOLD to a new file, mode 0600.")
+        Path | None,
+        typer.Option(metavar="FILE", callback=not_a_stream, help="Write the rows of HOLD to a new file, mode 0600."),
     ] = None,
     config: ConfigFile = None,
     as_json: JsonFlag = False,

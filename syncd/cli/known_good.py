@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from syncd.cli.arguments import not_a_stream
 from syncd.cli.operator import ConfigFile, actor, load_config, open_catalog, state_folder
 from syncd.cli.output import JsonFlag, note, print_json, say, show_table, utc_now
 from syncd.model import list_name
@@ -16,7 +17,10 @@ def known_good(
         str | None, typer.Option("--list", metavar="LIST", help="One published list; default: all.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Write the rows as CSV to this new file, mode 0600.")
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE", callback=not_a_stream, help="Write the rows as CSV to this new file, mode 0600."
+        ),
     ] = None,
     config: ConfigFile = None,
     as_json: JsonFlag = False,

@@ -13,7 +13,7 @@ import typer
 
 from syncd.cli.commands import NOTHING, OF_FEED, OF_PROGRAM, program
 from syncd.cli.output import OutputError, flush, note, output_error, show_error, tolerate
-from syncd.errors import FeedError, StoreError, SyncdError, UsageError
+from syncd.errors import RESTORE_FEED, FeedError, StoreError, SyncdError, UsageError
 from syncd.files import DamagedError, storage
 
 _INTERRUPTED: Final = 130
@@ -21,10 +21,6 @@ _COLLECT_AFTER: Final = 50_000
 """Objects created between two garbage collections. With Python's default of 700, collecting took an eighth of the time
 of a short command, because importing modules creates many objects that stay."""
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
-_BRING_BACK: Final = (
-    "bring the file back from a mirror, a follower's copy or a backup, then run `syncd verify FEED`: "
-    'see "Files are damaged or lost" in docs/partner.md'
-)
 _DAEMON_PACKAGES: Final = frozenset(
     {
         "sqlalchemy",
@@ -144,7 +140,7 @@ def _of_own_feed(error: SyncdError) -> SyncdError:
     """
     if not isinstance(error, FeedError | DamagedError):
         return error
-    return DamagedError(error.message, serving=error.serving, hint=_BRING_BACK)
+    return DamagedError(error.message, serving=error.serving, hint=RESTORE_FEED)
 
 
 def _storage(error: OSError) -> SyncdError:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from syncd.cli.arguments import not_a_stream
 from syncd.cli.operator import (
     ConfigFile,
     Document,
@@ -112,7 +113,10 @@ def add(
         list[str] | None, typer.Option("--list", metavar="L", help="Permit only this list; may be repeated.")
     ] = None,
     token_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the token to this new file, mode 0600; do not print it.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", callback=not_a_stream, help="Write the token to this new file, mode 0600; do not print it."
+        ),
     ] = None,
     mirror: Annotated[
         bool, typer.Option("--mirror", help="It is a mirror (`syncd mirror`), which serves matchers of its own.")

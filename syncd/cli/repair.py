@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from syncd.cli import arguments
-from syncd.cli.arguments import SignWith
+from syncd.cli.arguments import SignWith, not_a_stream
 from syncd.cli.operator import ConfigFile, actor, changing_publisher, keyless_publisher, load_config, state_folder
 from syncd.cli.output import JsonFlag, print_json, progress, say, utc_now
 from syncd.publish.rotate import KeyFolders, online_signers
@@ -20,7 +20,9 @@ _SYNC_ENDS_WITHIN: Final = 30.0
 
 
 def backup(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The tar file to write; never overwritten.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", callback=not_a_stream, help="The tar file to write; never overwritten.")
+    ],
     with_keys: Annotated[bool, typer.Option("--with-keys", help="Include the online private keys.")] = False,
     no_segments: Annotated[
         bool, typer.Option("--no-segments", help="Leave out the hash lists themselves, if a mirror has them.")

@@ -66,6 +66,7 @@ def _target(
     if state:
         from syncd.operate.repair import in_state  # SQLAlchemy: a partner, who has no state, need not install it
 
+        signing.refuse_partners(feed)
         operators, keys = _operators(feed, online, offline)
         with changing_publisher(operators, "changing keys", lambda publisher: check(publisher, keys)) as publisher:
             yield _Target(operators.feed, in_state(publisher, actor(), reason, rotated), keys)

@@ -86,6 +86,11 @@ def _versions(folder: FeedFolder, name: ListName, repository: Repository) -> Ite
     return kept_versions(folder, name, head)
 
 
+def newest_version(folder: FeedFolder, name: ListName, repository: Repository) -> int:
+    """Return the number of the published version of a list. Raises as `complete_versions`."""
+    return next(iter(_versions(folder, name, repository))).version
+
+
 def complete_version(folder: FeedFolder, name: ListName, repository: Repository, version: int) -> KeptVersion:
     """Return one version whose files are all here.
 

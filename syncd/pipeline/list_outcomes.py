@@ -100,4 +100,4 @@ class ListOutcomes:
         """Return the version that is served now, and its number of entries."""
         published = head_name(self.source, name)
         head = self.publisher.catalog.head(published)
-        return (head.version, self.publisher.catalog.head_rows()[published]) if head else (None, 0)
+        return (head.version, self.publisher.catalog.head_rows(published)[published]) if head else (None, 0)

@@ -234,6 +234,15 @@ def _load(online: Path, credentials: Path | None, roles: list[str]) -> dict[str,
     return given if complete else given | dict(keys.load_signers(online, lacking))
 
 
+def refuse_partners(folder: Path) -> None:
+    """Refuse a partner's feed in the place of an operator's state folder. Raises `UsageError`."""
+    if folder.joinpath(author.ROOT_FILE).exists() and not _is_state(folder):
+        raise UsageError(
+            f"{folder} is a feed, not an operator's state folder",
+            hint="run the same command without --state and --reason; nothing was changed",
+        )
+
+
 def refuse_operators(folder: Path, hint: str | None = None) -> None:
     """Refuse an operator's state or feed folder: a change that is not in the catalog would stop all later syncs.
 

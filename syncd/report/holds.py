@@ -70,7 +70,7 @@ def ended_document(catalog: Catalog, number: int, settled: "Settled") -> dict[st
         "published": settled.changes_head or bool(settled.corrected),
         "wanted_rows": settled.released,
         "version": head.version if head else None,
-        "rows_in_force": catalog.head_rows().get(hold.list, 0),
+        "rows_in_force": catalog.head_rows(hold.list).get(hold.list, 0),
         "also_ended": [{"hold": ended.id, "state": str(ended.state)} for ended in also],
         "still_held": [str(reason) for reason in settled.reasons],
     }

@@ -90,8 +90,8 @@ def settle_whole(
         origin.serial,
         candidate.plan,
         context.sync_id,
-        {},
-        labels,
+        net=_net_effect(state, without.end_state),
+        labels=labels,
         reference=reference,
         limited=limited_labels(state, labels),
     )
@@ -99,6 +99,17 @@ def settle_whole(
     proposal = proposal_of(state, change, origin, context, note, ended=ended, update=update)
     settled = Settled(marked(proposal, state), reasons_left(state, (), ended), released.rows if released else 0)
     return replace(settled, known_good=known_good)
+
+
+def _net_effect(state: ListState, after: Mapping[Algorithm, EndState]) -> dict[Algorithm, Counts]:
+    """Return the net change of the entries. A head without any, such as a retired one, begins again: no change."""
+    before = state.head.end_state if state.head else {}
+    if not any(end.rows for end in before.values()):
+        return {algorithm: Counts() for algorithm in after}
+    grown = {
+        a: (after[a].rows if a in after else 0) - (before[a].rows if a in before else 0) for a in {*before, *after}
+    }
+    return {algorithm: Counts(added=max(0, more), removed=max(0, -more)) for algorithm, more in sorted(grown.items())}
 
 
 @dataclass(frozen=True)

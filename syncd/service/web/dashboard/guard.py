@@ -118,7 +118,10 @@ def came_from_elsewhere(request: Request) -> bool:
 
 
 async def read_form(request: Request) -> dict[str, str] | None:
-    """Return the fields of a form; None if the body is not a form, or is too long."""
+    """Return the fields of a form; None if the body is not a form, is too long, or gives a field twice.
+
+    No page of ours has two fields of one name, and a form must not mean something else than what a person sees in it.
+    """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/x-www-form-urlencoded":
         return None
@@ -128,6 +131,8 @@ async def read_form(request: Request) -> dict[str, str] | None:
         if len(body) > MAX_FORM:
             return None
     try:
-        return dict(parse_qsl(body.decode("ascii"), max_num_fields=16))
+        fields = parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=16)
     except ValueError:
         return None
+    form = dict(fields)
+    return form if len(form) == len(fields) else None

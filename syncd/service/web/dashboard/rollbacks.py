@@ -52,7 +52,7 @@ def _rollback_preview(context: Context, subject: str) -> Preview:
         raise RefusedError(f"no older version of {subject} is kept", hint="nothing can be done here")
     first, last = usable[-1].version, usable[0].version
     kept = f"versions {first} to {last}" if first != last else f"version {last} only"
-    rows = context.catalog.head_rows().get(head.list, 0)
+    rows = context.catalog.head_rows(head.list).get(head.list, 0)
     shown = (
         Fact("List", list_link(subject)),
         Fact(f"Version {head.version}", count(rows, "row"), f"in force since {exact(head.published_at)}"),
