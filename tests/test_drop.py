@@ -5,8 +5,11 @@ import hashlib
 import os
 import shutil
 import subprocess
+import threading
 from dataclasses import replace
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -231,3 +234,39 @@ def test_a_worker_process_reads_it(hotline: Hotline) -> None:
         assert outcome.error is None
         assert hotline.entries() == entries
     assert outcome.outcome is Outcome.UP_TO_DATE
+
+
+def test_a_file_at_an_address(hotline: Hotline) -> None:
+    """The file is the whole list; it is not fetched again while the checksum beside it is the same."""
+    asked: list[str] = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments, directory=str(hotline.folder))
+
+        def log_message(self, *_: object) -> None:
+            asked.append(self.path)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/list.csv"
+        hotline.source = replace(hotline.source, folder=None, url=address)
+        assert hotline.sync() is Outcome.UNREACHABLE
+        hotline.drop("list.csv", 1, 2)
+        assert hotline.sync() is Outcome.PUBLISHED
+        assert hotline.entries() == ["e1", "e2"]
+        before = asked.count("/list.csv")
+        assert hotline.sync() is Outcome.UP_TO_DATE
+        assert asked.count("/list.csv") == before
+        hotline.drop("list.csv", 2, 3)
+        assert hotline.sync() is Outcome.PUBLISHED
+        assert hotline.entries() == ["e2", "e3"]
+        (hotline.folder / "list.csv").write_text("algorithm,digest,entry,label\n")
+        (hotline.folder / "list.csv.sha256").write_text("0" * 64)
+        assert hotline.sync() is Outcome.REJECTED
+        (hotline.folder / "list.csv.sha256").unlink()
+        hotline.drop("list.csv", 5, checksum=False)
+        assert hotline.sync() is Outcome.PUBLISHED
+        assert hotline.sync() is Outcome.UP_TO_DATE
+        assert hotline.entries() == ["e5"]
+        server.shutdown()

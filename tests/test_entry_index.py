@@ -110,3 +110,11 @@ def test_a_damaged_block_is_noticed(tmp_path: Path) -> None:
     assert not path.exists()
     assert indexes.rows(base, entries).entries.equals(first.entries)
     assert path.read_bytes() == content
+
+
+def test_two_entries_with_one_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hit is compared with the entry itself, so a collision finds nothing that was not asked for."""
+    monkeypatch.setattr("syncd.format.entry_index.entry_hashes", lambda entries: np.full(len(entries), 7, np.uint64))
+    base, indexes = segment(tmp_path, "base", some(ROWS)), EntryIndexes(tmp_path, least=1)
+    entries = as_entries(wanted(some(ROWS)))
+    assert indexes.rows(base, entries).entries.equals(rows_by_reading(base, entries).entries)
