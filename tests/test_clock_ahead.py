@@ -5,11 +5,13 @@ from datetime import datetime, timedelta
 import pytest
 
 from syncd.errors import RefusedError
+from syncd.feed import layout
 from syncd.feed.signed import load_repository
+from syncd.format.freshness import MaxAge, SourceAges
 from syncd.operate.clock import accept_clock
 from syncd.operate.repair import retrust
 from syncd.pipeline.timestamp import sign_if_due
-from world import HEAD, World, row, rows
+from world import HEAD, IMAGES, World, row, rows
 
 
 @pytest.fixture
@@ -128,6 +130,23 @@ def test_a_clock_a_day_ahead_needs_a_person(world: World) -> None:
     assert not signed(world)
     assert verified_at(world) == world.clock()
     assert expiries(world)["timestamp"] == timedelta(hours=48)
+
+
+def test_a_clock_a_day_behind_publishes_no_limits_of_age(world: World) -> None:
+    """The sync is refused for its clock, and signs nothing, even if the operator has changed what it would publish."""
+    world.publish(full=rows(0, 9))
+    assert world.sync().exit_code == 0
+    before = world.state.feed.read(layout.TIMESTAMP)
+    world.clock.forward(days=-2)
+    ages = SourceAges(MaxAge(warn=7200, critical=14400), {})
+    assert world.sync(ages=ages).exit_code == 6
+    assert world.state.feed.read(layout.TIMESTAMP) == before
+    world.clock.forward(days=2)
+    assert world.sync(ages=ages).exit_code == 0
+    with world.publisher() as publisher:
+        current = publisher.catalog.in_force(HEAD)
+    assert current is not None
+    assert current.manifest.max_age == ages.of(IMAGES)
 
 
 def test_a_source_that_was_verified_ahead_is_followed_again(world: World) -> None:

@@ -33,7 +33,7 @@ from syncd.pipeline.preparation import LocalList, Prepare, Prepared, Progress, R
 from syncd.pipeline.prepare import prepare
 from syncd.pipeline.publisher import Publisher
 from syncd.pipeline.recount import recount
-from syncd.pipeline.timestamp import is_confirmed_by, sign_if_due
+from syncd.pipeline.timestamp import check_clock, is_confirmed_by, sign_if_due
 from syncd.pipeline.values import Over, Staged, Stated, Unchanged, Update, UpToDate, Waiting
 from syncd.pipeline.wire import encode_staged
 from syncd.sources.source import Source
@@ -248,6 +248,7 @@ class _Sync:
         heads = ((name, state.head) for name, state in self._states.items() if state.head)
         try:
             if any(states_others(head, ages.of(name)) for name, head in heads):
+                check_clock(self.publisher, self.clock(), self._is_confirmed)
                 self._changed |= bool(self.publisher.state_limits(self.source.name, ages, self.clock()))
         except SyncdError as error:
             self.outcomes.explain(error)

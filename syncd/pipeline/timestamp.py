@@ -31,15 +31,24 @@ def sign_if_due(
     Returns True if signing was due. Raises `StoreError`, and `RefusedError` if the last signature is so far ahead that
     the present clock may be wrong (its signature would expire at once), unless the clock is ``confirmed``.
     """
-    last = publisher.last_signed()
-    if not (clock_is_behind(now - last) and confirmed(now)):
-        author.check_timestamp(last, now, ACCEPT)
+    last = check_clock(publisher, now, confirmed)
     corrected = publisher.catalog.correct_verified(now)
     sign_after = min((RESIGN_AFTER, *(ages.sign_after for ages in sources if ages)))
     due = corrected or clock_is_behind(now - last) or now - last >= sign_after
     if due:
         publisher.resign(now)
     return due
+
+
+def check_clock(publisher: Publisher, now: datetime, confirmed: Callable[[datetime], bool]) -> datetime:
+    """Return when the timestamp was signed last, if a signature by the present clock would not expire at once.
+
+    Raises `RefusedError` as `sign_if_due`, which checks this before it signs, and `StoreError`.
+    """
+    last = publisher.last_signed()
+    if not (clock_is_behind(now - last) and confirmed(now)):
+        author.check_timestamp(last, now, ACCEPT)
+    return last
 
 
 def is_confirmed_by(folder: FeedFolder, now: datetime) -> bool:
