@@ -60,7 +60,7 @@ def check_program(folder: Path) -> None:
     """The command that was installed is whole: it starts an operator, which needs every package of a daemon."""
     syncd = folder / "bin" / "syncd"
     environment = {"PATH": "/usr/bin:/bin", "SYNCD_STATE_DIR": str(folder / "state")}
-    for command in (["version"], ["init", "--offline-keys", "off"], ["run", "--check"], ["status"]):
+    for command in (["version"], ["alerts"], ["init", "--offline-keys", "off"], ["run", "--check"], ["status"]):
         ran = subprocess.run(
             [syncd, *command], cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False
         )
@@ -92,3 +92,12 @@ def test_the_lines_of_pip_install_the_program(checkout: Path) -> None:
     here = f"{sys.executable} -m venv" if sys.prefix == sys.base_prefix else f"{sys.base_prefix}/bin/python3 -m venv"
     walk([line.replace("python3 -m venv", here) for line in PLAIN], checkout)
     check_program(checkout.parent)
+    check_files(checkout)
+
+
+def check_files(checkout: Path) -> None:
+    """Whatever the checkout has beside its modules was installed too: rules, pages, profiles, types."""
+    (installed,) = checkout.parent.glob("opt/syncd/lib/python3*/site-packages/syncd")
+    kept = [path.relative_to(checkout / "syncd") for path in (checkout / "syncd").rglob("*") if path.is_file()]
+    assert len(kept) > 400
+    assert [str(path) for path in kept if not (installed / path).is_file()] == []
