@@ -20,7 +20,7 @@ from partners import real_client
 from partners.model import FIRST, Model
 from partners.ncmec import PASSWORD, REASON, USERNAME, FakeNcmec, fingerprints, kind_of, member_of, stamp
 from partners.polls import Mirror
-from partners.scripts import SCRIPTS, Step, play
+from partners.scripts import SCRIPTS, Step, fill, play
 from partners.server import Reply, broken_body, cut_body, status
 from syncd.errors import ConfigError, FeedError, HttpStatusError, RefusedError, SourceError, SyncdError
 from syncd.model import ListName
@@ -49,13 +49,6 @@ def password(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("secrets") / "ncmec.password"
     file.write_text(f"{PASSWORD}\n")
     return file
-
-
-def fill(model: Model, number: int, each: int = 2) -> None:
-    for one in range(number):
-        model.put(one)
-        model.tick(each)
-    model.tick(10)
 
 
 @pytest.fixture
@@ -530,7 +523,7 @@ def test_what_is_configured_is_checked(source: Ncmec, password: Path, tmp_path: 
         source.check_trust({"type": "feed"})
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(script=SCRIPTS, largest=st.sampled_from([5, 1000]))
 def test_every_completed_poll_ends_in_the_partners_state(
     server: FakeNcmec, password: Path, script: list[Step], largest: int

@@ -22,6 +22,24 @@ url = "https://report.cybertip.org/hashsharing"
 username = "example-esp"
 password_file = "/etc/syncd/p.password"
 """,
+    "stopncii": """
+[sources.p]
+type = "stopncii"
+function_key_file = "/etc/syncd/p.function-key"
+subscription_key_file = "/etc/syncd/p.subscription-key"
+""",
+    "tcap": """
+[sources.p]
+type = "tcap"
+username = "us@example.org"
+password_file = "/etc/syncd/p.password"
+""",
+    "threatexchange": """
+[sources.p]
+type = "threatexchange"
+group = 303636684709969
+token_file = "/etc/syncd/p.token"
+""",
 }
 """The smallest table of each type."""
 
@@ -96,6 +114,15 @@ members = [7, "9"]
         ("ncmec", "[sources.p.exclude]\nvotes = -1", "sources.p.exclude.votes: input should be greater than"),
         ("ncmec", 'fingerprints = ["SHA256"]', "sources.p.fingerprints.0: "),
         ("ncmec", 'purpose = "block"', "sources.p.purpose: "),
+        (
+            "stopncii",
+            '[sources.p.include]\nmembers = ["x"]',
+            "p.include.members: not a filter of type stopncii",
+        ),
+        ("stopncii", "page_size = 0", "sources.p.page_size: "),
+        ("tcap", "[sources.p.include]\nvotes = 1", "sources.p.include.votes: not a filter of type tcap"),
+        ("tcap", 'list_path = "../x"', "sources.p.list_path: "),
+        ("threatexchange", 'page_size = "x"', "sources.p.page_size: "),
     ],
 )
 def test_a_fault_names_its_key(tmp_path: Path, word: str, more: str, message: str) -> None:
@@ -103,6 +130,16 @@ def test_a_fault_names_its_key(tmp_path: Path, word: str, more: str, message: st
     with pytest.raises(ConfigError) as refused:
         loaded(tmp_path, TEXTS[word] + more)
     assert message in refused.value.message
+
+
+def test_what_comes_from_frightened_people_is_for_review(tmp_path: Path) -> None:
+    """Unless the operator says otherwise, StopNCII's lists block nothing by themselves."""
+    assert {word: loaded(tmp_path, text).purpose for word, text in TEXTS.items()} == {
+        "ncmec": "live",
+        "stopncii": "review",
+        "tcap": "live",
+        "threatexchange": "live",
+    }
 
 
 def test_a_partner_is_a_server(tmp_path: Path) -> None:

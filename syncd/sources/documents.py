@@ -7,7 +7,8 @@ stay on: at most 256 levels. The bytes are read as UTF-8, whatever they declare,
 import json
 from typing import Any, Final, NoReturn
 
-from syncd.errors import FeedError
+from syncd.errors import FeedError, SourceError
+from syncd.fetch.http_errors import PEER_TROUBLE
 from syncd.fetch.peer import CutShortError
 
 MOST_BYTES: Final = 32 << 20
@@ -53,8 +54,8 @@ def parse_xml(body: bytes, name: str) -> Any:
 def parse_json(body: bytes, name: str) -> dict[str, Any]:
     """Return the object. ``name`` is for messages.
 
-    Raises `CutShortError` if the document is not well formed or not an object, and `FeedError` if it has too many
-    values.
+    Raises `CutShortError` if the document is not well formed, `SourceError` if it is not an object, and `FeedError` if
+    it has too many values.
     """
     if body.count(b",") + body.count(b"[") + body.count(b"{") > MOST_ELEMENTS:
         raise _too_many(name)
@@ -63,7 +64,7 @@ def parse_json(body: bytes, name: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         raise CutShortError(f"{name}: the answer is not well-formed JSON", hint=_CUT) from None
     if not isinstance(found, dict):
-        raise CutShortError(f"{name}: the answer is not a JSON object", hint=_CUT)
+        raise SourceError(f"{name}: the answer is not a JSON object", hint=PEER_TROUBLE)
     return found
 
 

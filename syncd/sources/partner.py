@@ -22,6 +22,7 @@ from syncd.sources.credentials import secret
 from syncd.sources.selection import NO_FILTER, RecordFilter, RecordSelection
 from syncd.sources.source import Memory, check_kind
 from syncd.sources.statements import ListKind, PollRequest
+from syncd.sources.values import whole_number
 
 IMAGES: Final = ListName("images")
 VIDEOS: Final = ListName("videos")
@@ -117,6 +118,15 @@ class Redaction:
         for text in self._secrets:
             body = body.replace(text, _REDACTED)
         return body
+
+
+def reached_at(checkpoint: JsonValue, key: str) -> tuple[int | None, int]:
+    """Return the position ``key`` of a checkpoint, and the time of its poll; None if it cannot be read."""
+    if isinstance(checkpoint, dict):
+        reached, at = whole_number(checkpoint.get(key)), whole_number(checkpoint.get("at"))
+        if reached is not None and at is not None:
+            return reached, at
+    return None, 0
 
 
 def words(found: Iterable[str]) -> JsonValue:

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from syncd.sources.ncmec import Ncmec
     from syncd.sources.signed_feed import SignedFeed
     from syncd.sources.source import Source
+    from syncd.sources.stopncii import StopNcii
+    from syncd.sources.tcap import Tcap
+    from syncd.sources.threatexchange import ThreatExchange
 
 
 _LONGER: Final = "give a longer one; without it, the limits follow from the interval (docs/configuration.md)"
@@ -43,6 +46,10 @@ Purpose = Literal["live", "review", "test"]
 """As in `syncd.format.manifest`, which is heavy."""
 NcmecFingerprint = Literal["MD5", "SHA1", "PDQ", "PDNA", "VIDENTIFIER", "TMK_PDQF", "SSVH_PDNA", "SSVH_SAFER_HASH"]
 """As in `syncd.sources.ncmec_page`."""
+
+
+PageSize = Annotated[int, Field(ge=1, le=10_000)]
+UserName = Annotated[str, Field(pattern=r"^[^:\x00-\x1f]+$")]
 
 
 class AgeTable(BaseModel):
@@ -241,7 +248,7 @@ class NcmecTable(PartnerTable):
     FILTERS: ClassVar[tuple[str, ...]] = ("members", "classifications", "votes")
 
     type: Literal["ncmec"] = "ncmec"
-    username: Annotated[str, Field(min_length=1, pattern=r"^[^:\x00-\x1f]+$")]
+    username: UserName
     password_file: GivenFile
     fingerprints: tuple[NcmecFingerprint, ...] = ("MD5", "SHA1", "PDQ", "PDNA")
 
@@ -259,6 +266,90 @@ class NcmecTable(PartnerTable):
     def secrets(self) -> dict[str, Path]:
         """Return the files that contain secrets, by key."""
         return named_files(self, "password_file")
+
+
+class StopNciiTable(PartnerTable):
+    """``type = "stopncii"``: StopNCII's hash exchange."""
+
+    LISTS: ClassVar[tuple[str, ...]] = ("images", "videos")
+    FILTERS: ClassVar[tuple[str, ...]] = ("statuses", "votes")
+
+    type: Literal["stopncii"] = "stopncii"
+    url: Url = "https://api.stopncii.org/v1"
+    function_key_file: GivenFile
+    subscription_key_file: GivenFile
+    purpose: Purpose = "review"
+    page_size: PageSize = 800
+
+    def source(self, name: str) -> "StopNcii":
+        """Return the source to sync."""
+        from syncd.sources.stopncii import StopNcii  # heavy: most commands only read the configuration
+
+        return StopNcii(
+            **self._common(name),
+            function_key_file=self.function_key_file,
+            subscription_key_file=self.subscription_key_file,
+            page_size=self.page_size,
+        )
+
+    def secrets(self) -> dict[str, Path]:
+        """Return the files that contain secrets, by key."""
+        return named_files(self, "function_key_file", "subscription_key_file")
+
+
+class TcapTable(PartnerTable):
+    """``type = "tcap"``: the hash list of Tech Against Terrorism."""
+
+    LISTS: ClassVar[tuple[str, ...]] = ("content",)
+    FILTERS: ClassVar[tuple[str, ...]] = ("classifications",)
+
+    type: Literal["tcap"] = "tcap"
+    url: Url = "https://app.terrorismanalytics.org"
+    username: UserName
+    password_file: GivenFile
+    page_size: PageSize = 1000
+    list_path: Annotated[str, Field(pattern="^[a-z0-9-]+(/[a-z0-9-]+)*$")] = "hash-list/v2/all"
+
+    def source(self, name: str) -> "Tcap":
+        """Return the source to sync."""
+        from syncd.sources.tcap import Tcap  # heavy: most commands only read the configuration
+
+        return Tcap(
+            **self._common(name),
+            username=self.username,
+            password_file=self.password_file,
+            page_size=self.page_size,
+            list_path=self.list_path,
+        )
+
+    def secrets(self) -> dict[str, Path]:
+        """Return the files that contain secrets, by key."""
+        return named_files(self, "password_file")
+
+
+class ThreatExchangeTable(PartnerTable):
+    """``type = "threatexchange"``: one privacy group of Meta's ThreatExchange."""
+
+    LISTS: ClassVar[tuple[str, ...]] = ("indicators",)
+    FILTERS: ClassVar[tuple[str, ...]] = ("members", "classifications", "statuses", "votes")
+
+    type: Literal["threatexchange"] = "threatexchange"
+    url: Url = "https://graph.facebook.com/v21.0"
+    group: Annotated[str, Field(pattern="^[0-9]{1,32}$", coerce_numbers_to_str=True)]
+    token_file: GivenFile
+    page_size: PageSize = 500
+
+    def source(self, name: str) -> "ThreatExchange":
+        """Return the source to sync."""
+        from syncd.sources.threatexchange import ThreatExchange  # heavy: most commands only read the configuration
+
+        return ThreatExchange(
+            **self._common(name), group=self.group, token_file=self.token_file, page_size=self.page_size
+        )
+
+    def secrets(self) -> dict[str, Path]:
+        """Return the files that contain secrets, by key."""
+        return named_files(self, "token_file")
 
 
 def _max_age(limits: tuple[int, int]) -> MaxAge:
@@ -312,7 +403,14 @@ class DropTable(SourceTable):
         return super().fault()
 
 
-TABLES: Final[Mapping[str, type[SourceTable]]] = {"feed": FeedSource, "drop": DropTable, "ncmec": NcmecTable}
+TABLES: Final[Mapping[str, type[SourceTable]]] = {
+    "feed": FeedSource,
+    "drop": DropTable,
+    "ncmec": NcmecTable,
+    "stopncii": StopNciiTable,
+    "tcap": TcapTable,
+    "threatexchange": ThreatExchangeTable,
+}
 """By their ``type`` in the configuration."""
 
 
@@ -324,7 +422,12 @@ def _type_of(table: Any) -> str:
 
 
 AnyTable = Annotated[
-    Annotated[FeedSource, Tag("feed")] | Annotated[DropTable, Tag("drop")] | Annotated[NcmecTable, Tag("ncmec")],
+    Annotated[FeedSource, Tag("feed")]
+    | Annotated[DropTable, Tag("drop")]
+    | Annotated[NcmecTable, Tag("ncmec")]
+    | Annotated[StopNciiTable, Tag("stopncii")]
+    | Annotated[TcapTable, Tag("tcap")]
+    | Annotated[ThreatExchangeTable, Tag("threatexchange")],
     Discriminator(_type_of),
 ]
 """A table of any type."""

@@ -32,13 +32,16 @@ def environment() -> Path:
 
 
 def read(partner: str, **options: object) -> Any:
-    """Run the public client against a fake server. Return what it read, as JSON."""
+    """Run the public client against a fake server. Return what it read, as JSON.
+
+    The client's process is isolated (-I): in the folder of the script, `threatexchange` is our fake.
+    """
     ran = subprocess.run(
-        [environment(), SCRIPT, partner, json.dumps(options)],
+        [environment(), "-I", SCRIPT, partner, json.dumps(options)],
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "TZ": "UTC", "NO_PROXY": "127.0.0.1", "PYTHONPATH": ""},
+        env={**os.environ, "TZ": "UTC", "NO_PROXY": "127.0.0.1"},
     )
     assert ran.returncode == 0, ran.stderr[-2000:]
     return json.loads(ran.stdout)

@@ -48,6 +48,14 @@ STEPS = st.builds(
 SCRIPTS = st.lists(STEPS, min_size=1, max_size=6)
 
 
+def fill(model: Model, number: int, each: int = 2) -> None:
+    """Add records, one after the other."""
+    for one in range(number):
+        model.put(one)
+        model.tick(each)
+    model.tick(10)
+
+
 def act(model: Model, what: Act) -> None:
     """Do one thing to a model."""
     kind, number = what
@@ -58,6 +66,7 @@ def play(fake: FakePartner, mirror: Mirror, script: list[Step]) -> Iterator[Step
     """Play a script; yield each step whose poll was completed with nothing happening meanwhile."""
     for step in script:
         for one in step.acts:
+            fake.model.tick(1)  # no two changes have one position
             act(fake.model, one)
         fake.model.tick(step.seconds)
         first = len(fake.asked)

@@ -1,0 +1,201 @@
+"""StopNCII's hash exchange: ``type = "stopncii"``.
+
+Hashes come from people who fear that their intimate images are shared; hardly any was reviewed. Withdrawn and deleted
+ones are removed. The checkpoint is the one that the last page of a finished run states; it can fall from page to page,
+and a falling one is not followed. After 30 days without a poll everything is read again.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Final, Literal
+
+from pydantic import JsonValue
+
+from syncd.errors import SourceError, TruncatedError
+from syncd.fetch.http_errors import PEER_TROUBLE
+from syncd.fetch.partner import PartnerCall, PartnerPeer
+from syncd.format.manifest import Media, Purpose
+from syncd.model import Algorithm, ListName
+from syncd.sources.documents import MOST_BYTES, parse_json
+from syncd.sources.partner import IMAGES, VIDEOS, PartnerSource, Redaction, reached_at
+from syncd.sources.selection import RecordSelection
+from syncd.sources.statements import Page, PollRequest, Record
+from syncd.sources.values import SetAside, clean_label, read_fingerprint, text_of, whole_number
+
+FROM_THE_BEGINNING: Final = 10
+"""The start time that stands for everything."""
+STALE: Final = 30 * 86400
+"""Seconds without a poll after which the partner no longer states every withdrawal."""
+
+_TYPES: Final = {"ImagePDQ": (IMAGES, Algorithm.PDQ), "VideoMD5": (VIDEOS, Algorithm.MD5)}
+_NOT_CARRIED: Final = frozenset({"VideoTMK", "Text", "URL", "Unknown"})
+_IN_FORCE: Final = frozenset({"unknown", "received", "active"})
+_REMOVED: Final = frozenset({"withdrawn", "deleted"})
+_FEEDBACK: Final = frozenset(
+    {"Unknown", "None", "QualityUnknown", "PendingReview", "Blocked", "NotBlocked", "Withdrawn", "Deleted", "Undefined"}
+)
+_FIELDS: Final = frozenset(
+    {"lastModtimestamp", "signalType", "hashValue", "hashStatus", "caseNumbers", "CSPFeedbacks", "hashRegions"}
+)
+_HALVINGS: Final = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopNcii(PartnerSource):
+    """The exchange, with our two keys."""
+
+    MEDIA: ClassVar[Mapping[ListName, Media]] = {IMAGES: "image", VIDEOS: "video"}
+
+    function_key_file: Path
+    """the key of the call FetchHashes"""
+    subscription_key_file: Path
+    lists: tuple[ListName, ...] = (IMAGES, VIDEOS)
+    purpose: Purpose = "review"
+    page_size: int = 800
+    type: Literal["stopncii"] = "stopncii"
+
+    def secrets(self) -> Mapping[str, Path]:
+        """Return the files with secrets, by their names for messages."""
+        return {"function key": self.function_key_file, "subscription key": self.subscription_key_file}
+
+    @contextmanager
+    def poll(self, request: PollRequest) -> Iterator["StopNciiPoll"]:
+        """See `StatedSource.poll`."""
+        keys = self.read_secrets()
+        headers = {
+            "x-functions-key": keys["function key"],
+            "Ocp-Apim-Subscription-Key": keys["subscription key"],
+        }
+        with self.connected(request, headers) as peer:
+            yield StopNciiPoll(self, peer, request, Redaction(*keys.values()))
+
+
+class StopNciiReader:
+    """Reads records as one source is configured."""
+
+    def __init__(self, lists: frozenset[ListName], selection: RecordSelection) -> None:
+        self._lists, self._selection = lists, selection
+        self.aside = SetAside()
+
+    def read(self, found: object) -> Iterator[Record]:
+        """Yield the record of one item of ``hashRecords``, if its type is carried."""
+        if not isinstance(found, dict):
+            self.aside.add("record that is not an object")
+            return
+        for key in found.keys() - _FIELDS:
+            self.aside.unknown("field", key)
+        kind = text_of(found, "signalType")
+        if kind not in _TYPES:
+            self._not_carried(kind)
+            return
+        name, algorithm = _TYPES[kind]
+        value = text_of(found, "hashValue").strip().lower()
+        if name not in self._lists:
+            return
+        if not value:
+            self.aside.add("record without a hash")
+            return
+        # The partner's key is the type and the hash itself, which must not stand in an entry: entries are shown.
+        entry = f"{kind}/{hashlib.sha256(value.encode(errors='replace')).hexdigest()[:32]}"
+        status = text_of(found, "hashStatus")
+        removed = status.casefold() in _REMOVED
+        if not removed and status.casefold() not in _IN_FORCE:
+            self.aside.unknown("status", status)
+        in_favour, against = self._votes(found.get("CSPFeedbacks"))
+        fingerprint = None
+        taken = self._selection.takes_statuses([status]) and self._selection.takes_votes(in_favour, against)
+        if taken and not removed:
+            fingerprint = read_fingerprint(algorithm, value, self.aside)
+        if fingerprint is None:
+            yield Record(name, entry, "", ())
+        else:
+            yield Record(name, entry, clean_label(status, self.aside), (fingerprint,))
+
+    def _not_carried(self, kind: str) -> None:
+        if kind in _NOT_CARRIED:
+            self.aside.add(f"hash of type {kind}, which no list carries")
+        else:
+            self.aside.unknown("type of hash", kind)
+
+    def _votes(self, feedback: object) -> tuple[int, int]:
+        """Return how many members have blocked after review, and how many have not."""
+        sides: dict[str, set[str]] = {"Blocked": set(), "NotBlocked": set()}
+        for number, one in enumerate(feedback if isinstance(feedback, list) else ()):
+            value = text_of(one, "feedbackValue") if isinstance(one, dict) else ""
+            if value in sides:
+                sides[value].add(text_of(one, "source") or f"#{number}")
+            elif value not in _FEEDBACK:
+                self.aside.unknown("feedback", value)
+        return len(sides["Blocked"]), len(sides["NotBlocked"])
+
+
+class StopNciiPoll:
+    """One run through everything that changed since the checkpoint."""
+
+    def __init__(self, source: StopNcii, peer: PartnerPeer, request: PollRequest, redact: Redaction) -> None:
+        self._peer, self._redact = peer, redact
+        self._reader = StopNciiReader(frozenset(source.lists), source.selection)
+        self._size = source.page_size
+        self._now = int(request.now.timestamp())
+        reached, at = reached_at(request.checkpoint, "next")
+        self.whole = reached is None or not self._now - STALE < at <= self._now + STALE
+        self._start = FROM_THE_BEGINNING if self.whole or reached is None else reached
+        self._next = self._start
+        self._done = 0
+
+    @property
+    def checkpoint(self) -> JsonValue:
+        """The time from which to ask next, and that of this poll."""
+        return {"next": self._next, "at": self._now}
+
+    @property
+    def set_aside(self) -> Mapping[str, int]:
+        """See `Poll.set_aside`."""
+        return self._reader.aside.counts
+
+    def pages(self) -> Iterator[Page]:
+        """See `Poll.pages`."""
+        token, seen, more = "", set[str](), True
+        while more:
+            body, found = self._ask(token)
+            records = found.get("hashRecords")
+            if not isinstance(records, list):
+                raise SourceError("FetchHashes: the answer has no hashRecords", hint=PEER_TROUBLE)
+            self._done += len(records)
+            yield Page([record for one in records for record in self._reader.read(one)], self._redact(body), self._done)
+            more, token = found.get("hasMoreRecords") is True, text_of(found, "nextPageToken")
+            if more and (not token or token in seen):
+                raise SourceError("FetchHashes: more pages are announced, without a way to them", hint=PEER_TROUBLE)
+            seen.add(token)
+            if not more:
+                self._reach(whole_number(found.get("nextSetTimestamp")))
+
+    def _reach(self, stated: int | None) -> None:
+        """Move the checkpoint to the one that the last page states: neither back nor beyond now."""
+        if stated is None:
+            raise SourceError("FetchHashes: the last page has no nextSetTimestamp", hint=PEER_TROUBLE)
+        if stated < self._next:
+            self._reader.aside.add("nextSetTimestamp before the one that was reached")
+        self._next = max(self._next, min(stated, self._now))
+
+    def _ask(self, token: str) -> tuple[bytes, dict[str, Any]]:
+        """Fetch a page. One that comes cut off is asked for again with half as many records."""
+        for _ in range(_HALVINGS):
+            query = {"startTimestamp": str(self._start), "pageSize": str(self._size)}
+            body = self._peer.ask(
+                PartnerCall.of("FetchHashes", "FetchHashes", query | ({"nextPageToken": token} if token else {})),
+                MOST_BYTES,
+                bytes,
+            )
+            try:
+                return body, parse_json(body, "FetchHashes")
+            except TruncatedError:
+                self._reader.aside.add("page that came cut off")
+                self._size = max(1, self._size // 2)
+        raise TruncatedError(
+            f"FetchHashes: a page is not well-formed JSON, even with only {2 * self._size} records",
+            hint="the fault is at the partner: report it there; nothing is skipped, and the next sync tries again",
+        )
