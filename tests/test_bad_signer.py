@@ -39,7 +39,7 @@ from syncd.matcher.pull import pull
 from syncd.matcher.reproof import held_versions
 from syncd.model import Algorithm, Counts, ListName
 from syncd.outcomes import Outcome
-from syncd.pipeline import prepare
+from syncd.pipeline import signed
 from syncd.publish import author, installing
 from syncd.publish.change import metadata_files
 from syncd.trust import keys, repository
@@ -366,7 +366,7 @@ def test_what_was_refused_is_told_though_it_cannot_be_kept(before: Standing, mon
         raise StoreError("cannot write: No space left on device")
 
     monkeypatch.setattr(repository, "_check_rises", lambda *_: None)
-    monkeypatch.setattr(prepare, "install_bytes", full)
+    monkeypatch.setattr(signed, "install_bytes", full)
     _sign(before.world, _draft(before.world).model_copy(update={"version": 1, "previous": None, "recent": ()}))
     assert type(fault_of(before.world.sync())) is EquivocationError
 
