@@ -181,6 +181,8 @@ UNTRIED: Final[dict[str, str]] = {
     "cli/feed.py: syncd sync": "a command for another folder than the one that was named",
     "cli/feed_history.py: syncd rollback LIST VERSION --reason R": "a command for another folder than the one named",
     "cli/sync.py: syncd sync --status ID": "a mistake on the command line",
+    "cli/source.py: syncd sync {} --dry-run": "a mistake on the command line",
+    "pipeline/stage_stated.py: syncd verify": "a segment that was changed on the disk between two reads of one sync",
     "operate/audit.py: syncd verify": "a signed document that is not JSON, but was proved as signed before",
     "operate/known_good.py: syncd sync {}": "the file was read between the decision and the release",
     "operate/repair.py: syncd verify": "the newest version was lost from the catalog",
