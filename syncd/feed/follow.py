@@ -4,6 +4,7 @@ Everything is verified: metadata by the trust root, a manifest by the hash that 
 the manifest, and its content by `Segment.check`. Nothing is mapped before its hash is verified.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -167,7 +168,8 @@ def fold_here(
         folder.install_segment(name, ref, path)
         return True
     finally:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what stays is removed with old partial downloads
+            path.unlink(missing_ok=True)
 
 
 def _can_wait(manifest: Manifest, ref: SegmentRef, inputs: Sequence[SegmentRef]) -> bool:

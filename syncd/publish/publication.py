@@ -16,6 +16,7 @@ from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.locked import FeedLock, with_lock
 from syncd.feed.signed import load_repository
+from syncd.files import remove_temporaries
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest
 from syncd.model import AuditHead, ListName
@@ -131,6 +132,8 @@ class FeedPublisher(Generic[Records]):
         pending = self.ledger.pending()
         for publication in pending:
             self._install(publication)
+        if pending:  # a process was killed while it installed them
+            remove_temporaries(self.feed.path(layout.METADATA))
         return len(pending)
 
     def _signed(
