@@ -17,7 +17,7 @@ from syncd.catalog.catalog import Catalog
 from syncd.catalog.changes import Records
 from syncd.catalog.decisions import CanaryNote, HoldEnd, HoldRecord, HoldState, SuppressionState, UpdateRecord
 from syncd.catalog.fleet_records import DaemonRecord, NextKeys
-from syncd.catalog.records import AuditFilter
+from syncd.catalog.records import AuditFilter, Position
 from syncd.catalog.sign_in_records import StoredSession
 from syncd.model import Algorithm, ListName
 from syncd.outcomes import HoldReason, Lane, Outcome
@@ -155,6 +155,11 @@ def use_every_method(catalog: Catalog, target: Path) -> set[str]:
     call("retrust", "iwf", {"root": 2}, ENTRY)
     call("source_states")
     call("accept_clock", NOON, {"iwf": {}}, NOON, ENTRY)
+    call("answers", "iwf")
+    (origin,) = catalog.origins()
+    call("note_polled", origin, Position({"next": 1}, "0" * 64, 1), NOON)
+    call("replace_staged", 1, b"{}")
+    call("move_store", "folder")
     call("lead", "a", "host", "folder", 15.0)
     call("check_store", "folder")
     call("fleet")
