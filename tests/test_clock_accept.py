@@ -119,7 +119,12 @@ def test_every_view_reports_the_fault(ahead: World) -> None:
     with running(ahead) as web:
         assert scrape_site(web)("syncd_state_ahead_seconds") == 30 * 3600
     accept()
-    assert syncd("status", "--json").json["clock"] == {"ahead_seconds": 0, "times": [], "act": None}
+    assert syncd("status", "--json").json["clock"] == {
+        "ahead_seconds": 0,
+        "times": [],
+        "act": None,
+        "section": None,
+    }
     assert syncd("status").err == ""
     assert syncd("status", "--check").code == 0
     with running(ahead) as web:

@@ -51,7 +51,7 @@ def test_a_sync_that_could_not_be_begun_is_a_fault_until_one_is_recorded(told: T
     told.faults.sync_failed("iwf", StoreError("still full", hint="free more"))
     told.faults.job_done("source:iwf")  # begun, that is
     assert told.take() == []
-    assert told.faults.current() == (StorageFault("sync of iwf", START, "still full", "free more"),)
+    assert told.faults.current() == (StorageFault("sync of iwf", START, "still full", "free more", "SyncdSyncsFail"),)
     told.clock.forward(minutes=1)
     told.faults.job_failed("source:iwf", FULL)
     assert told.take() == [events.StorageFailed("the disk is full", "free space", "sync of iwf")]

@@ -356,6 +356,7 @@ READING: Final = {
     "explain": f"explain {digest(3)}",
     "verify": "verify state",
     "lookup": f"lookup copy {digest(3)}",
+    "near": f"near copy pdq:{'0' * 64}",
     "match": "match copy full.csv",
     "clock": "clock",
     "matchers": "matchers",
