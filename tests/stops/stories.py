@@ -356,7 +356,6 @@ READING: Final = {
     "explain": f"explain {digest(3)}",
     "verify": "verify state",
     "lookup": f"lookup copy {digest(3)}",
-    "near": f"near copy pdq:{'0' * 64}",
     "match": "match copy full.csv",
     "clock": "clock",
     "matchers": "matchers",
@@ -377,12 +376,13 @@ READING: Final = {
 """Commands that change no file, each with an example in the folder `folders.WITH_TWO`."""
 ELSEWHERE: Final = {
     "run": "test_daemon.py",
+    "near": "test_near.py",
     "mirror": "test_mirror_replica.py",
     "feed serve": "test_feed_serve.py",
     "catalog copy": "test_catalog_copy.py",
     "store copy": "test_store_copy.py",
 }
-"""Commands that do not end, or need a server of databases or buckets; each with its tests."""
+"""Commands that do not end, need a server of databases or buckets, or need lists of PDQ; each with its tests."""
 WRITING_OPTIONS: Final = {"--out", "--skip-bad", "--accept-clock", "--with-keys", "--extend"}
 """Options that let a command write more, or something else: with each there is a story."""
 assert KNOWN_GOOD.isdisjoint(FULL)
