@@ -78,23 +78,21 @@ def test_every_number_of_chunks_finds_what_comparing_all_finds(
 @pytest.mark.parametrize("distance", [31, 32])
 @pytest.mark.parametrize("count", COUNTS)
 def test_differences_at_the_bound_are_found_wherever_the_bits_are(count: int, distance: int) -> None:
-    """The worst case of the pigeonhole: the bits spread over the chunks as their thresholds allow, and one more."""
+    """The worst case of the pigeonhole: all chunks differ in as many bits, give or take one, each in turn in fewer."""
     rng = np.random.default_rng(count)
     centre = int.from_bytes(rng.bytes(32), "big")
-    chunks = chunks_of(count)
-    queries = []
-    for extra in (0, 1):
-        left, value = distance + extra, centre
-        while left:
-            for chunk in chunks[:: 1 if left % 2 else -1]:
-                if left:
-                    bit = chunk.start + int(rng.integers(chunk.bits))
-                    if not (value ^ centre) >> (BITS - 1 - bit) & 1:
-                        value ^= 1 << (BITS - 1 - bit)
-                        left -= 1
-        queries.append(value)
+    queries = [spread(centre, count, apart, turn, rng) for apart in (distance, distance + 1) for turn in range(count)]
     pairs = ChunkTable.in_memory(digests([centre]), count).near(digests(queries), distance)
-    assert as_list(pairs) == [(0, 0, distance)]
+    assert as_list(pairs) == [(number, 0, distance) for number in range(count)]
+
+
+def spread(centre: int, count: int, apart: int, turn: int, rng: np.random.Generator) -> int:
+    """Flip ``apart`` bits, as many in each chunk; the remaining ones in those from number ``turn`` on."""
+    for number, chunk in enumerate(chunks_of(count)):
+        size = apart // count + ((number - turn) % count < apart % count)
+        for bit in rng.choice(chunk.bits, size, replace=False).tolist():
+            centre ^= 1 << (BITS - 1 - chunk.start - bit)
+    return centre
 
 
 @settings(max_examples=5, deadline=None)
