@@ -16,7 +16,9 @@ examples = $(DESTDIR)$(prefix)/share/doc/syncd
 
 .PHONY: run run-cluster test fuzz crash cluster lint types imports unit system bench install uninstall alerts lock clean
 
-run: $(VENV)/.ready          ## the whole road on this machine, with real data
+# The demo builds the public PDQ; what it needs for that is installed if it is missing and we may.
+run: SYSTEM = g++:g++ $(PYTHON_H):python3-dev
+run: $(VENV)/.ready system   ## the whole road on this machine, with real data
 	$(BIN)/python -m demo
 
 run-cluster: $(VENV)/.ready  ## three daemons on a real PostgreSQL and a real S3 server; the leader is killed
@@ -46,7 +48,9 @@ unit: $(VENV)/.ready system
 # Programs that tests use and pip does not install, as PROGRAM:PACKAGE of Debian; a file of the package will do. If they
 # are missing and we may not install them, the tests that need them are skipped, with the reason.
 SYSTEM = chromium:chromium nginx:nginx-light promtool:prometheus /lib/systemd/systemd:systemd /bin/kill:procps \
-  gcc:gcc /usr/include/stdio.h:libc6-dev
+  gcc:gcc /usr/include/stdio.h:libc6-dev g++:g++ $(PYTHON_H):python3-dev
+
+PYTHON_H = $(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h
 
 system:
 	@for pair in $(SYSTEM); do \
@@ -56,7 +60,7 @@ system:
 	  echo "installing$$missing"; \
 	  apt-get update -q >/dev/null && \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing >/dev/null || \
-	  echo "could not: the tests that need them will skip"; \
+	  echo "could not: what needs them will be skipped"; \
 	fi
 
 FUZZ_SECONDS ?= 120
@@ -96,6 +100,8 @@ uninstall:                   ## remove the files of `make install`; configuratio
 lock:                        ## refresh requirements.lock from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	  --all-extras --group dev --custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+	  --custom-compile-command 'make lock' --output-file demo/pictures/build.txt demo/pictures/build.in
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
