@@ -22,8 +22,12 @@ TARGETS: Final = (
     "list_removals",
     "manifest",
     "metadata",
+    "ncmec_poll",
     "root",
     "segment",
+    "stopncii_poll",
+    "tcap_poll",
+    "threatexchange_poll",
     "worker_answer",
 )
 
