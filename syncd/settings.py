@@ -203,5 +203,9 @@ Words = Annotated[
     BeforeValidator(_comma_separated),
     NoDecode,
 ]
-"""A partner's own words, such as classifications or the numbers of members."""
+"""A partner's own words, such as statuses or the numbers of members."""
+Classifications = Annotated[
+    tuple[Annotated[str, Field(coerce_numbers_to_str=True)], ...], BeforeValidator(_comma_separated), NoDecode
+]
+"""Like `Words`; ``""`` stands for a record without a classification."""
 Lists = Annotated[tuple[Annotated[ListName, AfterValidator(_list)], ...], BeforeValidator(_comma_separated), NoDecode]

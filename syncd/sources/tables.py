@@ -18,6 +18,7 @@ from syncd.limits import GateTable
 from syncd.model import LIST_NAME, ListName
 from syncd.settings import (
     AbsolutePath,
+    Classifications,
     GivenFile,
     Interval,
     Lists,
@@ -183,7 +184,7 @@ class FilterTable(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     members: Words = ()
-    classifications: Words = ()
+    classifications: Classifications = ()
     statuses: Words = ()
     votes: Annotated[int, Field(ge=0)] = 0
 

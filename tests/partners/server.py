@@ -72,6 +72,8 @@ class FakePartner:
     def __init__(self, model: Model) -> None:
         self.model = model
         self.asked: list[Asked] = []
+        self.sent: list[bytes] = []
+        """the bodies of all answers"""
         self.faults: dict[int, Fault] = {}
         """by number of the request, from 0"""
         self.before: dict[int, Callable[[], None]] = {}
@@ -93,6 +95,7 @@ class FakePartner:
         if self.stops_at is not None and number >= self.stops_at:
             return None
         reply = self.answer(asked)
+        self.sent.append(reply.body)
         fault = self.faults.pop(number, None)
         return fault(reply) if fault else reply
 
@@ -100,6 +103,7 @@ class FakePartner:
         """Forget everything, and serve another model at the same address."""
         self.model = model
         self.asked.clear()
+        self.sent.clear()
         self.faults.clear()
         self.before.clear()
         self.stops_at = None
