@@ -11,6 +11,7 @@ import pytest
 
 from syncd.acts import PublishedAbove, Retrusted
 from syncd.errors import RefusedError, StaleMirrorError, StoreError, TrustError, UsageError
+from syncd.feed.folder import TRUST
 from syncd.feed.offer import is_offered
 from syncd.feed.signed import load_repository
 from syncd.model import Algorithm
@@ -277,24 +278,42 @@ def test_a_rebuilt_feed_is_followed_after_retrust(running: World) -> None:
     assert prove_state(running.state, None, running.clock()).faults == ()
 
 
+def rebuild_with_the_same_keys(world: World) -> None:
+    """The partner kept its keys and lost its history."""
+    root = world.root.read_bytes()
+    shutil.rmtree(world.partner.root)
+    offline = keys.load_signers(world.partner_offline, keys.OFFLINE_ROLES)
+    update = create(offline, world.partner_signers(), 1, world.clock())
+    installing.install(world.partner, (*metadata_files(update.files), ("root.json", dict(update.files)["1.root.json"])))
+    assert world.root.read_bytes() == root
+    world.clock.forward(minutes=10)
+    world.publish(full=rows(0, 31))
+
+
 def test_a_rebuilt_feed_with_the_same_keys(running: World) -> None:
-    """A partner that kept its keys and lost its history is refused as a rollback until it is retrusted."""
-    root = running.root.read_bytes()
-    shutil.rmtree(running.partner.root)
-    offline = keys.load_signers(running.partner_offline, keys.OFFLINE_ROLES)
-    update = create(offline, running.partner_signers(), 1, running.clock())
-    installing.install(
-        running.partner, (*metadata_files(update.files), ("root.json", dict(update.files)["1.root.json"]))
-    )
-    assert running.root.read_bytes() == root
-    running.clock.forward(minutes=10)
-    running.publish(full=rows(0, 31))
+    """It is refused as a rollback until it is retrusted."""
+    rebuild_with_the_same_keys(running)
     assert running.sync().exit_code == 4
     retrust_partner(running)
     outcome = running.sync()
     assert (outcome.exit_code, outcome.outcome) == (0, Outcome.UP_TO_DATE)
     running.publish(add=[row(40)])
     assert running.sync().lists[0].plan == "deltas"
+
+
+def test_another_machine_forgets_what_it_verified_before_the_retrust(running: World) -> None:
+    """It leads next, with metadata of its own from before: newer than all that the rebuilt feed has."""
+    trust = running.state.source("iwf").work / TRUST
+    shutil.copytree(trust, elsewhere := running.base / "elsewhere")
+    rebuild_with_the_same_keys(running)
+    retrust_partner(running)
+    assert running.sync().exit_code == 0
+    shutil.rmtree(trust)
+    elsewhere.rename(trust)
+    running.publish(add=[row(40)])
+    outcome = running.sync()
+    assert (outcome.exit_code, outcome.lists[0].plan) == (0, "deltas")
+    assert running.sync().outcome is Outcome.UP_TO_DATE
 
 
 def test_an_emptied_rebuilt_feed_is_held(running: World) -> None:

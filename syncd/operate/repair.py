@@ -1,20 +1,18 @@
 """Repair after a loss: resuming from a restored backup, and following a partner that rebuilt its feed."""
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 from syncd.acts import ChangedKeys, PublishedAbove, Restored, Retrusted
 from syncd.catalog.changes import HeadNote, Records
 from syncd.catalog.records import AuditEntry
 from syncd.errors import RefusedError, StoreError, UsageError
+from syncd.feed.folder import TRUST
 from syncd.feed.locked import FeedLock
 from syncd.feed.signed import load_repository
-from syncd.files import storage
 from syncd.format.manifest import Manifest
 from syncd.locks import lock
 from syncd.model import ListName
@@ -27,6 +25,7 @@ from syncd.publish.rotate import Apply
 from syncd.sources.feed_memory import FeedMemory
 from syncd.sources.signed_feed import SignedFeed
 from syncd.sources.source import Source
+from syncd.trust.era import forget
 from syncd.trust.keys import Signers
 from syncd.trust.repository import Repository
 from syncd.trust.strict import verify_root
@@ -143,17 +142,11 @@ def retrust(
         )
     folder = publisher.folder.source(source.name)
     with lock(folder.lock, f"retrust of {source.name}", patience):
-        _forget(folder.work / "trust")  # first: until the pin is moved, the floors in the catalog still apply
+        forget(folder.work / TRUST)  # first: until the pin is moved, the floors in the catalog still apply
         entry = AuditEntry(now, actor, Retrusted(source.name, version, reason))
         memory = FeedMemory.of(publisher.catalog.source(source.name).memory)
         publisher.catalog.retrust(source.name, memory.retrusted(root).as_json(), entry)
     return version
-
-
-def _forget(trust: Path) -> None:
-    with storage(trust, "remove"):
-        if trust.exists():
-            shutil.rmtree(trust)
 
 
 def in_state(publisher: Publisher, actor: str, reason: str, rotated: tuple[str, ...] = ()) -> Apply:

@@ -37,6 +37,7 @@ from syncd.pipeline.values import (
 )
 from syncd.sources.feed_memory import FeedMemory
 from syncd.sources.signed_feed import SignedFeed
+from syncd.trust.era import forget_if_earlier
 from syncd.trust.values import TrustedFeed
 
 _KEPT_EVIDENCE: Final = 16
@@ -48,8 +49,9 @@ def prepare_signed(feed: SignedFeed, request: Request, progress: Progress, meter
     folder, memory = FeedFolder(request.folder), FeedMemory.of(request.memory)
     with feed.follow(folder, meter) as follower:
         progress("verify", 0, 0)
+        forget_if_earlier(follower.trust_folder, memory.retrusts)
         trusted = follower.refresh(memory.floors, request.now)
-        yield VerifiedSource(FeedMemory(trusted.floors, follower.root_sha256).as_json())
+        yield VerifiedSource(memory.verified(trusted.floors, follower.root_sha256).as_json())
         preparation = Preparation(folder, follower, trusted, progress, request.now)
         followed = {(feed.name, held) for held in request.held}
         for name in feed.lists or _all_lists(request, trusted):

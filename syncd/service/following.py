@@ -6,7 +6,7 @@ from typing import Final
 
 from syncd import events
 from syncd.catalog.catalog import Catalog
-from syncd.errors import SyncdError
+from syncd.errors import NotLeadingError, SyncdError
 from syncd.event import Emit
 from syncd.model import ListName
 
@@ -72,6 +72,8 @@ class Following:
             try:
                 self.look()
                 self._fault = ""
+            except NotLeadingError:
+                pass  # the lead has just ended, which has an event of its own
             except SyncdError as error:
                 if error.message != self._fault:
                     self._fault = error.message

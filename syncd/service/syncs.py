@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from syncd import events
 from syncd.acts import AskedForSync
-from syncd.errors import AbandonedError, RefusedError, StoreError, UnexpectedError, as_known
+from syncd.errors import AbandonedError, NotLeadingError, RefusedError, StoreError, UnexpectedError, as_known
 from syncd.event import Emit
 from syncd.model import Counts
 from syncd.outcomes import CANARY_CURE, joined
@@ -213,6 +213,8 @@ class Syncs:
             self._emit_outcome(outcome)
             if not running.dry_run:
                 self._finished(outcome)
+        except NotLeadingError:
+            pass  # the outcome says it, and whoever leads now plans the next sync
         except StoreError as error:
             self._failed(running.source, error)
         except Exception as error:  # noqa: BLE001 - waiting clients must get the outcome, whatever else goes wrong

@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -21,6 +21,8 @@ class FeedMemory:
     floors: Floors = field(default_factory=Floors)
     root_sha256: str | None = None
     """None if nothing has been verified yet"""
+    retrusts: int = 0
+    """the number of times that the source was retrusted"""
     type: Literal["feed"] = "feed"
 
     @classmethod
@@ -33,11 +35,18 @@ class FeedMemory:
 
     def as_json(self) -> Memory:
         """Return it as JSON."""
-        return _MEMORY.dump_python(self, mode="json")  # type: ignore[no-any-return]  # a dataclass makes an object
+        document: dict[str, Any] = _MEMORY.dump_python(self, mode="json")
+        if not self.retrusts:
+            del document["retrusts"]  # the release before this one does not know it
+        return document
 
     def retrusted(self, root: bytes) -> "FeedMemory":
         """Return the memory for another pinned root: only the clock floor is kept."""
-        return FeedMemory(Floors(clock=self.floors.clock), root_sha256(root))
+        return FeedMemory(Floors(clock=self.floors.clock), root_sha256(root), self.retrusts + 1)
+
+    def verified(self, floors: Floors, root: str) -> "FeedMemory":
+        """Return the memory after a verification by the root with this SHA-256."""
+        return replace(self, floors=floors, root_sha256=root)
 
     def with_clock(self, clock: datetime) -> "FeedMemory":
         """Return the memory with another clock floor; the floors of versions stay."""

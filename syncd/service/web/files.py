@@ -12,6 +12,7 @@ from typing import Final
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from syncd.errors import StoreError
+from syncd.feed import layout
 from syncd.feed.offer import CHANGING, IMMUTABLE, NO_STORE, Blocks, InMemory, file_response, is_known, is_offered
 from syncd.files import DamagedError
 from syncd.service.web.answers import Answer, header, plain
@@ -98,8 +99,10 @@ class FeedFiles:
         changing = self._changing  # `refresh` replaces it: a file published while we read is read by the next request
         checked, file = changing.get(path, (-self._look, None))
         if now - checked >= self._look:
-            file = _prepared(self._files[path].read(), file)
+            before, file = file, _prepared(self._files[path].read(), file)
             changing[path] = (now, file)
+            if file is not before:
+                self._small_files.forget(layout.METADATA)
         if file is None:
             return NOT_FOUND
         same = asked == file.tag or (asked and is_known(file.tag.decode(), asked.decode("latin-1")))
@@ -142,6 +145,11 @@ class _SmallFiles:
             return None
         self._kept.move_to_end(path)
         return kept[0]
+
+    def forget(self, folder: str) -> None:
+        """Read the files below a folder again: a feed that is built anew uses the numbers of its metadata again."""
+        for path in [path for path in self._kept if path.startswith(folder)]:
+            self._size -= self._kept.pop(path)[1]
 
     def keep(self, path: str, tag: str, response: Blocks, length: int) -> _Known:
         """Read a file and keep it. It is small: reading it here takes less time than a thread would."""
