@@ -60,7 +60,7 @@ def numbers(fleet: Fleet) -> int:
         return head.version
 
 
-def test_a_server_that_runs_while_its_feed_is_built_anew(tmp_path: Path) -> None:
+def test_a_server_that_runs_while_its_feed_is_rebuilt(tmp_path: Path) -> None:
     """The new feed uses the numbers of the old metadata again: nobody is given the old files."""
     world = World(tmp_path)
     world.publish(full=rows(0, 30))

@@ -147,7 +147,7 @@ class _SmallFiles:
         return kept[0]
 
     def forget(self, folder: str) -> None:
-        """Read the files below a folder again: a feed that is built anew uses the numbers of its metadata again."""
+        """Read the files below a folder again: a feed that was rebuilt uses the numbers of its metadata again."""
         for path in [path for path in self._kept if path.startswith(folder)]:
             self._size -= self._kept.pop(path)[1]
 
