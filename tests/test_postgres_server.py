@@ -2,10 +2,13 @@
 
 import contextlib
 import os
+import signal
 import socket
 import ssl
+import subprocess
 import tempfile
 import threading
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -21,8 +24,9 @@ from syncd.catalog.fleet_records import NextKeys
 from syncd.database_address import DatabaseAddress
 from syncd.errors import StoreError
 from syncd.service.following import Following
+from syncd.verify.state import prove_state
 from test_catalog import ENTRY, FIRST, RESIGNED, SECOND
-from world import World, rows
+from world import World, row, rows
 
 NOBODY = 65534
 BEFORE = (
@@ -198,3 +202,54 @@ def test_the_certificate_of_the_server_is_verified(postgres: PostgresServer, tmp
             with pytest.raises(StoreError, match=r"certificate") as caught:
                 Catalog.open(DatabaseAddress(wrong))
             assert "check sslmode and sslrootcert" in caught.value.hint
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """Mount a disk of its own at ``folder``, in memory; skips where that is not permitted."""
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size},mode=777", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("may not mount a disk here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_the_disk_of_the_server_is_full(tmp_path: Path) -> None:
+    """The sync says where the space is missing, the published list stays, and everything goes on once there is room."""
+    with (
+        tempfile.TemporaryDirectory(prefix="syncd-pg-") as folder,
+        small_disk(Path(folder), "200M") as disk,
+        contextlib.ExitStack() as stack,
+    ):
+        server = PostgresServer(disk)
+        server.make()
+        server.start()
+        stack.callback(server.stop, signal.SIGQUIT)
+        with server.database() as address:
+            world = World(tmp_path, database=address)
+            world.publish(full=rows(0, 30))
+            assert world.sync().exit_code == 0
+            ballast = disk / "ballast"
+            with ballast.open("wb") as stream, contextlib.suppress(OSError):
+                while True:
+                    stream.write(bytes(1 << 16))
+            for number in range(30, 130):
+                world.publish(add=[row(number)])
+                outcome = world.sync()
+                if outcome.exit_code:
+                    break
+            assert outcome.exit_code == 1
+            faults = [one for one in (outcome.error, *(pulled.error for pulled in outcome.lists)) if one is not None]
+            assert ["free disk space on the database's server" in one.hint for one in faults] == [True]
+            assert not world.pull().errors
+            published = [len(world.hits(each)) for each in range(number + 1)]
+            assert published == [1] * number + [0]
+            ballast.unlink()
+            assert world.sync().exit_code == 0
+            assert not world.pull().errors
+            assert len(world.hits(number)) == 1
+            assert prove_state(world.state, None, world.clock()).faults == ()
