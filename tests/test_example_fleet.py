@@ -67,14 +67,22 @@ def leader(host: Host, asked: int) -> int | None:
     return next((n for n in (1, 2, 3) if int(host.show(f"syncd@{n}", "MainPID")) in leads - {0}), None)
 
 
+def pull_into(copy: str) -> tuple[str, ...]:
+    """A pull through nginx, as a command."""
+    what = "syncd", "pull", "http://127.0.0.1:8480/feed/", "--root", "/etc/syncd/root.json"
+    return *what, "--dir", copy, "--token-file", "/root/web.token"
+
+
+def held(host: Host, copy: str) -> dict[str, int]:
+    """Return the versions of a copy; none if there is no copy yet."""
+    current = host.run("cat", f"{copy}/current.json", check=False).stdout
+    return {name: one["version"] for name, one in json.loads(current)["lists"].items()} if current else {}
+
+
 def pull(host: Host) -> dict[str, int]:
     """A matcher pulls through nginx; return its versions."""
-    host.run(
-        *("syncd", "pull", "http://127.0.0.1:8480/feed/", "--root", "/etc/syncd/root.json", "--dir", "/root/copy"),
-        *("--token-file", "/root/web.token"),
-    )
-    current = json.loads(host.run("cat", "/root/copy/current.json").stdout)
-    return {name: one["version"] for name, one in current["lists"].items()}
+    host.run(*pull_into("/root/copy"))
+    return held(host, "/root/copy")
 
 
 def test_the_leader_is_stopped_and_matchers_go_on(host: Host, world: World) -> None:
@@ -83,6 +91,7 @@ def test_the_leader_is_stopped_and_matchers_go_on(host: Host, world: World) -> N
     host.run("syncd", "matchers", "add", "web", "--token-file", "/root/web.token", "--config", config)
     host.run("syncd", "sync", "--config", config)
     assert pull(host) == {"iwf.images": 1}
+    host.run("systemd-run", "--unit=watching", *pull_into("/root/watched"), "--watch", "--interval", "1h")
     first = next(n for n in (leader(host, 2) for _ in range(ROUNDS)) if n)
     host.run("systemctl", "stop", f"syncd@{first}")
     left = first % 3 + 1
@@ -95,5 +104,6 @@ def test_the_leader_is_stopped_and_matchers_go_on(host: Host, world: World) -> N
     assert pull(host) == {"iwf.images": 2}
     found = host.run("syncd", "lookup", "/root/copy", f"sha256:{row(30)[1]}").stdout
     assert "iwf.images" in found
+    assert any(held(host, "/root/watched") == {"iwf.images": 2} for _ in range(ROUNDS))  # told by an event
     host.run("systemctl", "start", f"syncd@{first}")
     assert pull(host) == {"iwf.images": 2}
