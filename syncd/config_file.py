@@ -30,7 +30,8 @@ from syncd.files import read_bytes, storage
 from syncd.limits import EveryGate
 from syncd.model import LIST_NAME
 from syncd.settings import INVALID
-from syncd.sources.tables import TABLES, AgeTable, SourceTable
+from syncd.sources.source_table import AgeTable, SourceTable
+from syncd.sources.tables import TABLES
 
 DEFAULT_FILE: Final = Path("/etc/syncd/syncd.toml")
 FILE_VARIABLE: Final = "SYNCD_CONFIG"

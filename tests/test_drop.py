@@ -266,6 +266,10 @@ def test_a_file_at_an_address(hotline: Hotline) -> None:
         assert hotline.sync() is Outcome.REJECTED
         (hotline.folder / "list.csv.sha256").unlink()
         hotline.drop("list.csv", 5, checksum=False)
+        before = asked.count("/list.csv")
+        assert hotline.sync() is Outcome.UNREACHABLE  # nothing says that it is complete
+        assert asked.count("/list.csv") == before
+        hotline.source = replace(hotline.source, complete="rename")
         assert hotline.sync() is Outcome.PUBLISHED
         assert hotline.sync() is Outcome.UP_TO_DATE
         assert hotline.entries() == ["e5"]

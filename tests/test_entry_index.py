@@ -51,6 +51,15 @@ def test_the_index_finds_what_reading_finds(tmp_path: Path) -> None:
     assert not len(indexes.rows(base, as_entries([])))
 
 
+@pytest.mark.parametrize("near", [0, 1, 4])
+def test_hashes_far_from_their_usual_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, near: int) -> None:
+    """All rows of an entry are found, also if they lie farther away than is read first, or across its ends."""
+    monkeypatch.setattr("syncd.format.entry_index._NEAR", near)
+    base, indexes = segment(tmp_path, "base", some(ROWS)), EntryIndexes(tmp_path, least=1)
+    entries = base.entries
+    assert indexes.rows(base, entries).entries.equals(rows_by_reading(base, entries).entries)
+
+
 def test_a_stack_by_index_is_the_stack_by_reading(tmp_path: Path) -> None:
     """Removed rows of a base are not found; rows of deltas are."""
     base, removals = segment(tmp_path, "base", some(ROWS)), segment(tmp_path, "less", some(50, removed=True, step=7))

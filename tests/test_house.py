@@ -20,6 +20,7 @@ INSIDE_FUNCTIONS: Final = {
     "settings.py": "the checks of addresses: most commands read only plain ones",
     "store/s3.py": "obstore: only an operator with a bucket needs it",
     "sources/documents.py": "lxml: only an operator who follows NCMEC needs it",
+    "sources/partner_tables.py": "lxml and httpx: only a command that syncs asks a partner",
     "sources/tables.py": "numpy and tuf: only a command that syncs follows a source",
 }
 """Modules, or packages, with imports inside functions, and why."""

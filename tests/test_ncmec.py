@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from partners import real_client
+from partners.leaks import told_by_polls
 from partners.model import FIRST, Model
 from partners.ncmec import PASSWORD, REASON, USERNAME, FakeNcmec, fingerprints, kind_of, member_of, stamp
 from partners.polls import Mirror
@@ -336,6 +337,7 @@ def test_unknown_and_unusable_values_are_set_aside(fake: FakeNcmec, source: Ncme
     mirror.poll(fake.model.time)
     assert mirror.state == fake.state
     assert mirror.set_aside == {
+        "NETCLEAN: not among the configured fingerprints": 1,
         "VIDENTIFIER: not among the configured fingerprints": 1,
         "md5: digest of nothing, or constant": 1,
         "md5: not hexadecimal": 1,
@@ -344,7 +346,6 @@ def test_unknown_and_unusable_values_are_set_aside(fake: FakeNcmec, source: Ncme
         "photodna: wrong width": 1,
         "record with a key that is empty, unprintable or too long": 1,
         "sha1: not hexadecimal": 1,
-        "unknown fingerprint netclean": 1,
         "unknown fingerprint newhash": 1,
         "unknown fingerprint that is not a short word": 1,
         "unknown kind of entry sound": 1,
@@ -364,7 +365,8 @@ def test_large_fingerprints_are_fetched_by_their_links(fake: FakeNcmec, password
     fake.large = {"/v2/large/1": b"x" * 300_000, "/v2/large/2": b"y"}
     fake.more[1] = '<videntifier rel="self" href="/v2/large/1"/><tmk-pdqf rel="self" href="/v2/large/2"/>'
     fake.more[2] = '<tmkSaferHash href="/v2/large/2"/><SSVH_PDNA href="/v2/large/none"/>'
-    names = ("MD5", "VIDENTIFIER", "SSVH_SAFER_HASH", "SSVH_PDNA")
+    fake.more[4] = "<netclean> y </netclean>"
+    names = ("MD5", "NETCLEAN", "VIDENTIFIER", "SSVH_SAFER_HASH", "SSVH_PDNA")
     mirror = Mirror(source_of(fake, password, fingerprints=names))
     mirror.poll(fake.model.time)
     assert {str(one.algorithm) for one in mirror.records["images", "7/a-1"].fingerprints} == {
@@ -373,6 +375,7 @@ def test_large_fingerprints_are_fetched_by_their_links(fake: FakeNcmec, password
     }
     found = dict(mirror.state["images", "9/a-2"][1])
     assert found["ssvh_safer_hash-sha256"] == "a1fce4363854ff888cff4b8e7875d600c2682390412a8cf79b37d0b11148b0fa"
+    assert dict(mirror.state["images", "9/a-4"][1])["netclean-sha256"] == found["ssvh_safer_hash-sha256"]
     assert mirror.set_aside["ssvh_pdna: nothing at its link"] == 1
     assert mirror.set_aside["TMK_PDQF: not among the configured fingerprints"] == 1
 
@@ -480,26 +483,9 @@ def test_the_password_is_nowhere(
     basic = base64.b64encode(f"{USERNAME}:{PASSWORD}".encode()).decode()
     mirror = Mirror(source)
     fake.extra = f"<sound>{PASSWORD} {basic}</sound>"
-    mirror.poll(fake.model.time)
-    errors = []
-    for fault in (status(401), status(302, Location=f"https://{basic}.example/"), cut_body, broken_body):
-        fake.faults = {len(fake.asked) + number: fault for number in range(9)}
-        with pytest.raises(SyncdError) as failed:
-            mirror.poll(fake.model.time)
-        errors.append(f"{failed.value!r} {failed.value} {failed.value.hint}")
-    said = capfd.readouterr()
-    told = [
-        *errors,
-        repr(source),
-        TypeAdapter(Ncmec).dump_json(source).decode(),
-        pickle.dumps(source).decode(errors="replace"),
-        repr(mirror.pages),
-        *(page.answer.decode() for page in mirror.pages),
-        json.dumps([mirror.checkpoint, mirror.set_aside, source.shape]),
-        caplog.text,
-        said.out,
-        said.err,
-    ]
+    redirected = status(302, Location=f"https://{basic}.example/")
+    told = [*told_by_polls(fake, mirror, status(401), redirected, cut_body, broken_body)]
+    told += [pickle.dumps(source).decode(errors="replace"), caplog.text, *capfd.readouterr()]
     assert [text for text in told if PASSWORD in text or (basic in text and ".example" not in text)] == []
     assert all(PASSWORD not in asked.target and basic not in asked.target for asked in fake.asked)
 

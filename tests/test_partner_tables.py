@@ -11,8 +11,9 @@ from syncd.format import manifest
 from syncd.sources.ncmec import Ncmec
 from syncd.sources.ncmec_page import FINGERPRINTS
 from syncd.sources.partner import PartnerSource
+from syncd.sources.partner_tables import FilterTable, NcmecFingerprint, PartnerTable, Purpose
 from syncd.sources.selection import RecordFilter
-from syncd.sources.tables import TABLES, FilterTable, NcmecFingerprint, PartnerTable, Purpose
+from syncd.sources.tables import TABLES
 
 TEXTS = {
     "ncmec": """

@@ -1,5 +1,6 @@
 """StopNCII's adapter against a fake server, which the public client proves."""
 
+import hashlib
 import json
 import logging
 from collections.abc import Iterator
@@ -11,12 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from pydantic import TypeAdapter
 
 from partners import real_client
+from partners.leaks import told_by_polls
 from partners.model import FIRST, Model
 from partners.polls import Mirror
 from partners.scripts import SCRIPTS, Step, fill, play
 from partners.server import Reply, broken_body, cut_body, status
 from partners.stopncii import FUNCTION_KEY, SUBSCRIPTION_KEY, FakeStopNcii, digest, kind_of, status_of
-from syncd.errors import HttpStatusError, SourceError, SyncdError, TruncatedError
+from syncd.errors import HttpStatusError, SyncdError, TruncatedError
 from syncd.sources.selection import RecordFilter
 from syncd.sources.stopncii import StopNcii
 
@@ -93,7 +95,9 @@ def test_a_first_poll_reads_everything(fake: FakeStopNcii, source: StopNcii) -> 
     assert [asked.query["startTimestamp"] for asked in fake.asked] == ["10"] * 4
     assert {asked.query["pageSize"] for asked in fake.asked} == {"3"}
     assert mirror.checkpoint == {"next": FIRST + 22, "at": fake.model.now}
-    assert {(kind.media, kind.purpose) for kind in source.kinds.values()} == {("image", "review"), ("video", "review")}
+    media = {name: kind.media for name, kind in source.kinds.items()}
+    assert media == {"images": "image", "videos": "video", "other": "any"}
+    assert {kind.purpose for kind in source.kinds.values()} == {"review"}
     assert mirror.set_aside == {"unknown status NewStatus": 3}
 
 
@@ -184,15 +188,23 @@ def test_unknown_words_are_kept_and_reported(fake: FakeStopNcii, source: StopNci
         {**usual, "hashValue": "00" * 32},
         {**usual, "hashValue": ""},
         {**usual, "signalType": "ImagePhotoDNA", "hashValue": "ab" * 144},
-        {**usual, "signalType": "VideoTMK", "hashValue": "x"},
+        {**usual, "signalType": "VideoTMK", "hashValue": " X "},
+        {**usual, "signalType": "Text", "hashValue": "x", "hashStatus": "Withdrawn"},
         {**usual, "signalType": "ab" * 16, "hashValue": "x"},
         "record",
     ]
     mirror = Mirror(source)
     mirror.poll(fake.model.time)
-    assert stated(mirror) == fake.state | {("images", "ab" * 32): ("Active", "pdq")}
+    assert stated(mirror) == fake.state | {
+        ("images", "ab" * 32): ("Active", "pdq"),
+        ("images", sha256("ab" * 144)): ("Active", "imagephotodna-sha256"),
+        ("videos", sha256("X")): ("Active", "videotmk-sha256"),
+        ("other", sha256("x")): ("Active", "unnamed-sha256"),
+    }
+    entries = {key for _, key in mirror.records if not key.startswith(("ImagePDQ/", "VideoMD5/"))}
+    assert {key.partition("/")[0] for key in entries} == {"ImagePhotoDNA", "VideoTMK", "unnamed"}
     assert mirror.set_aside == {
-        "hash of type VideoTMK, which no list carries": 1,
+        "hash of type VideoTMK, carried by the SHA-256 of its text": 1,
         "pdq: digest of nothing, or constant": 1,
         "pdq: wrong width": 1,
         "record that is not an object": 1,
@@ -204,6 +216,10 @@ def test_unknown_words_are_kept_and_reported(fake: FakeStopNcii, source: StopNci
         "unknown type of hash ImagePhotoDNA": 1,
         "unknown type of hash that is not a short word": 1,
     }
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @pytest.mark.parametrize(
@@ -263,17 +279,8 @@ def test_the_keys_are_nowhere(
     caplog.set_level(logging.DEBUG)
     fake.extra.append({"signalType": FUNCTION_KEY, SUBSCRIPTION_KEY: 1})
     mirror = Mirror(source)
-    mirror.poll(fake.model.time)
-    errors = []
-    for fault in (status(401), status(503), cut_body, broken_body):
-        fake.faults = {len(fake.asked) + number: fault for number in range(9)}
-        with pytest.raises(SourceError) as failed:
-            mirror.poll(fake.model.time)
-        errors.append(f"{failed.value!r} {failed.value.hint}")
-    said = capfd.readouterr()
-    told = [*errors, repr(source), TypeAdapter(StopNcii).dump_json(source).decode(), repr(mirror.pages)]
-    told += [*(page.answer.decode() for page in mirror.pages), caplog.text, said.out, said.err]
-    told += [json.dumps([mirror.checkpoint, source.shape])]
+    told = [*told_by_polls(fake, mirror, status(401), status(503), cut_body, broken_body), caplog.text]
+    told += capfd.readouterr()
     assert [text for text in told if FUNCTION_KEY in text or SUBSCRIPTION_KEY in text] == []
     assert all(FUNCTION_KEY not in asked.target for asked in fake.asked)
 

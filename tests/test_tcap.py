@@ -1,6 +1,5 @@
 """TCAP's adapter against a fake server, which the public client proves."""
 
-import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from partners import real_client
+from partners.leaks import told_by_polls
 from partners.model import Model
 from partners.polls import Mirror
 from partners.scripts import SCRIPTS, Step, fill, play
@@ -141,18 +141,9 @@ def test_password_and_token_are_nowhere(
 ) -> None:
     """Not in logs, kept answers, checkpoints or errors."""
     caplog.set_level(logging.DEBUG)
-    source = source_of(fake, password)
-    mirror = Mirror(source)
+    mirror = Mirror(source_of(fake, password))
     fake.extra = [{"id": 1000, "mood": f"{PASSWORD} token-00000001"}]
-    mirror.poll(fake.model.time)
-    told = [page.answer.decode() for page in mirror.pages]
-    for fault in (status(401), cut_body):
-        fake.faults = {len(fake.asked) + number: fault for number in range(9)}
-        with pytest.raises(SourceError) as failed:
-            mirror.poll(fake.model.time)
-        told.append(f"{failed.value!r} {failed.value.hint}")
-    said = capfd.readouterr()
-    told += [repr(source), repr(mirror.pages), caplog.text, said.out, said.err, json.dumps(mirror.checkpoint)]
+    told = [*told_by_polls(fake, mirror, status(401), cut_body), caplog.text, *capfd.readouterr()]
     assert [text for text in told if PASSWORD in text or "token-0000" in text] == []
 
 

@@ -1,6 +1,5 @@
 """ThreatExchange's adapter against a fake server, which the public client proves."""
 
-import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,9 +7,9 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from pydantic import TypeAdapter
 
 from partners import real_client
+from partners.leaks import told_by_polls
 from partners.model import FIRST, Model
 from partners.polls import Mirror
 from partners.scripts import SCRIPTS, Step, fill, play
@@ -128,18 +127,9 @@ def test_the_token_is_nowhere(
 ) -> None:
     """Not in logs, errors, checkpoints or kept answers, although the partner repeats it in every one of them."""
     caplog.set_level(logging.DEBUG)
-    source = source_of(fake, token)
-    mirror = Mirror(source)
-    mirror.poll(fake.model.time)
-    told = [page.answer.decode() for page in mirror.pages]
-    for fault in (status(401), status(302, Location=f"https://a.example/?t={SECRET}"), cut_body, broken_body):
-        fake.faults = {len(fake.asked) + number: fault for number in range(9)}
-        with pytest.raises(SourceError) as failed:
-            mirror.poll(fake.model.time)
-        told.append(f"{failed.value!r} {failed.value.hint}")
-    said = capfd.readouterr()
-    told += [repr(source), TypeAdapter(ThreatExchange).dump_json(source).decode(), json.dumps(source.shape)]
-    told += [repr(mirror.pages), said.out, said.err, json.dumps(mirror.checkpoint)]
+    redirected = status(302, Location=f"https://a.example/?t={SECRET}")
+    mirror = Mirror(source_of(fake, token))
+    told = [*told_by_polls(fake, mirror, status(401), redirected, cut_body, broken_body), *capfd.readouterr()]
     told += [record.getMessage() for record in caplog.records if "receive_response_headers" not in record.getMessage()]
     assert [text for text in told if SECRET in text] == []
     assert all("referer" not in asked.headers for asked in fake.asked)

@@ -118,7 +118,7 @@ class Drop:
         address, _, name = (self.url or "").rpartition("/")
         endpoint = Endpoint(f"{address}/", ca=self.ca, proxy=self.proxy)
         with open_peer(endpoint, Deadline(self.deadline), meter=request.meter) as peer:
-            yield DropPoll(self, request, _FileAtUrl(peer, name, request.scratch))
+            yield DropPoll(self, request, _FileAtUrl(self, peer, name, request.scratch))
 
 
 @dataclass(frozen=True)
@@ -160,14 +160,20 @@ class _DropFolder:
 class _FileAtUrl:
     """One file at an https address, with the files beside it."""
 
+    drop: Drop
     peer: Peer
     name: str
     scratch: Path
 
     def complete(self, known: JsonValue) -> list[_DroppedFile]:
-        """Fetch the file, unless its checksum is that of ``known``. Raises `SourceError`, `StoreError`."""
+        """Fetch the file if it is complete, unless its checksum is that of ``known``.
+
+        Raises `SourceError`, `StoreError`.
+        """
         path = self.scratch / unquote(urlsplit(self.name).path)
         small = {suffix: self._small(suffix) for suffix in _BESIDE}
+        if self.drop.complete == "checksum" and all(content is None for content in small.values()):
+            return []
         stated = (small[".sha256"] or b"").split()[:1]
         if stated and known == f"sha256:{stated[0].decode(errors='replace').lower()}":
             return [_DroppedFile(path, str(known))]

@@ -8,7 +8,6 @@ than the first one announced is halved and read again; a range of a single page 
 
 import base64
 import enum
-import hashlib
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,11 +22,12 @@ from syncd.errors import HttpStatusError, SourceError
 from syncd.fetch.http_errors import PEER_TROUBLE
 from syncd.fetch.partner import PartnerCall, PartnerPeer
 from syncd.format.manifest import Media
-from syncd.model import Algorithm, ListName
+from syncd.model import ListName
 from syncd.sources.documents import MOST_BYTES
 from syncd.sources.ncmec_page import INLINE, Entries, Link, NcmecEntry, NcmecReader
 from syncd.sources.partner import IMAGES, VIDEOS, PartnerSource, Redaction, words
 from syncd.sources.statements import Fingerprint, Page, PollRequest, Record
+from syncd.sources.values import sha256_of
 
 SETTLED: Final = 5
 """Seconds before now at which a poll ends, so that its last second is over at the partner."""
@@ -119,7 +119,7 @@ class NcmecPoll:
     @property
     def set_aside(self) -> Mapping[str, int]:
         """See `Poll.set_aside`. Entries that are read twice are counted twice."""
-        return self._reader.aside.counts
+        return self._redact.reasons(self._reader.aside.counts)
 
     def pages(self) -> Iterator[Page]:
         """See `Poll.pages`."""
@@ -205,7 +205,7 @@ class NcmecPoll:
         if not content:
             self._reader.aside.add(f"{link.name}: nothing at its link")
             return None
-        return Fingerprint(Algorithm(f"{link.name}-sha256"), hashlib.sha256(content).digest())
+        return sha256_of(link.name, content)
 
 
 def _stamp(seconds: int) -> str:

@@ -17,7 +17,7 @@ from syncd.sources.documents import parse_xml
 from syncd.sources.partner import IMAGES, VIDEOS
 from syncd.sources.selection import RecordSelection
 from syncd.sources.statements import Fingerprint
-from syncd.sources.values import SetAside, clean_label, entry_key, read_fingerprint, unique
+from syncd.sources.values import SetAside, clean_label, entry_key, read_fingerprint, sha256_of, unique
 
 INLINE: Final = {
     "MD5": Algorithm.MD5,
@@ -26,6 +26,8 @@ INLINE: Final = {
     "PDNA": Algorithm.PHOTODNA,
 }
 """Fingerprints whose text is a digest that syncd knows, by the API's names."""
+NETCLEAN: Final = "NETCLEAN"
+"""A fingerprint whose text has no public form: it is carried by the SHA-256 of its text."""
 LINKED: Final = {
     "VIDENTIFIER": "videntifier",
     "TMK_PDQF": "tmk_pdqf",
@@ -33,8 +35,8 @@ LINKED: Final = {
     "SSVH_SAFER_HASH": "ssvh_safer_hash",
 }
 """Large fingerprints, which come as links, and the first part of their algorithms' names."""
-FINGERPRINTS: Final = (*INLINE, *LINKED)
-"""All that may be configured. NETCLEAN is not: neither its width nor its encoding is public."""
+FINGERPRINTS: Final = (*INLINE, NETCLEAN, *LINKED)
+"""All that may be configured."""
 
 _NAMES: Final = {"TMKSAFERHASH": "SSVH_SAFER_HASH", **{name.replace("_", ""): name for name in FINGERPRINTS}}
 """Names without ``_``, ``-`` and case. The documentation also prints TMK_SAFER_HASH."""
@@ -165,6 +167,8 @@ class NcmecReader:
                 continue
             if name in INLINE and text:
                 found.append(read_fingerprint(INLINE[name], text, self.aside))
+            elif name == NETCLEAN and text:
+                found.append(sha256_of("netclean", text.strip().encode()))
             elif name in LINKED and target and _NEXT.fullmatch(target):
                 links.append(Link(LINKED[name], target))
             else:

@@ -119,6 +119,10 @@ class Redaction:
             body = body.replace(text, _REDACTED)
         return body
 
+    def reasons(self, counts: Mapping[str, int]) -> dict[str, int]:
+        """Return counts by reason without the secrets: a partner may repeat one as the name of a field."""
+        return {self(reason.encode()).decode(): count for reason, count in counts.items()}
+
 
 def reached_at(checkpoint: JsonValue, key: str) -> tuple[int | None, int]:
     """Return the position ``key`` of a checkpoint, and the time of its poll; None if it cannot be read."""

@@ -6,6 +6,7 @@ and a falling one is not followed. After 30 days without a poll everything is re
 """
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,25 +21,27 @@ from syncd.fetch.partner import PartnerCall, PartnerPeer
 from syncd.format.manifest import Media, Purpose
 from syncd.model import Algorithm, ListName
 from syncd.sources.documents import MOST_BYTES, parse_json
+from syncd.sources.json_records import JsonRecordReader
 from syncd.sources.partner import IMAGES, VIDEOS, PartnerSource, Redaction, reached_at
 from syncd.sources.selection import RecordSelection
-from syncd.sources.statements import Page, PollRequest, Record
-from syncd.sources.values import SetAside, clean_label, read_fingerprint, text_of, whole_number
+from syncd.sources.statements import Fingerprint, Page, PollRequest, Record
+from syncd.sources.values import read_fingerprint, sha256_of, text_of, whole_number
 
+OTHER: Final = ListName("other")
+"""Hashes of types that name neither images nor videos."""
 FROM_THE_BEGINNING: Final = 10
 """The start time that stands for everything."""
 STALE: Final = 30 * 86400
 """Seconds without a poll after which the partner no longer states every withdrawal."""
 
 _TYPES: Final = {"ImagePDQ": (IMAGES, Algorithm.PDQ), "VideoMD5": (VIDEOS, Algorithm.MD5)}
-_NOT_CARRIED: Final = frozenset({"VideoTMK", "Text", "URL", "Unknown"})
+_WITHOUT_DIGEST: Final = frozenset({"VideoTMK", "Text", "URL", "Unknown"})
+"""Documented types whose values have no public form."""
+_WORD: Final = re.compile("[A-Za-z][A-Za-z0-9]{0,23}")
 _IN_FORCE: Final = frozenset({"unknown", "received", "active"})
 _REMOVED: Final = frozenset({"withdrawn", "deleted"})
 _FEEDBACK: Final = frozenset(
     {"Unknown", "None", "QualityUnknown", "PendingReview", "Blocked", "NotBlocked", "Withdrawn", "Deleted", "Undefined"}
-)
-_FIELDS: Final = frozenset(
-    {"lastModtimestamp", "signalType", "hashValue", "hashStatus", "caseNumbers", "CSPFeedbacks", "hashRegions"}
 )
 _HALVINGS: Final = 4
 
@@ -47,12 +50,13 @@ _HALVINGS: Final = 4
 class StopNcii(PartnerSource):
     """The exchange, with our two keys."""
 
-    MEDIA: ClassVar[Mapping[ListName, Media]] = {IMAGES: "image", VIDEOS: "video"}
+    MEDIA: ClassVar[Mapping[ListName, Media]] = {IMAGES: "image", VIDEOS: "video", OTHER: "any"}
+    MAPPING: ClassVar[int] = 2
 
     function_key_file: Path
     """the key of the call FetchHashes"""
     subscription_key_file: Path
-    lists: tuple[ListName, ...] = (IMAGES, VIDEOS)
+    lists: tuple[ListName, ...] = (IMAGES, VIDEOS, OTHER)
     purpose: Purpose = "review"
     page_size: int = 800
     type: Literal["stopncii"] = "stopncii"
@@ -73,52 +77,48 @@ class StopNcii(PartnerSource):
             yield StopNciiPoll(self, peer, request, Redaction(*keys.values()))
 
 
-class StopNciiReader:
-    """Reads records as one source is configured."""
+class StopNciiReader(JsonRecordReader):
+    """Reads the items of ``hashRecords``."""
+
+    FIELDS = frozenset(
+        {"lastModtimestamp", "signalType", "hashValue", "hashStatus", "caseNumbers", "CSPFeedbacks", "hashRegions"}
+    )
 
     def __init__(self, lists: frozenset[ListName], selection: RecordSelection) -> None:
-        self._lists, self._selection = lists, selection
-        self.aside = SetAside()
+        super().__init__(selection)
+        self._lists = lists
 
-    def read(self, found: object) -> Iterator[Record]:
-        """Yield the record of one item of ``hashRecords``, if its type is carried."""
-        if not isinstance(found, dict):
-            self.aside.add("record that is not an object")
-            return
-        for key in found.keys() - _FIELDS:
-            self.aside.unknown("field", key)
-        kind = text_of(found, "signalType")
-        if kind not in _TYPES:
-            self._not_carried(kind)
-            return
-        name, algorithm = _TYPES[kind]
-        value = text_of(found, "hashValue").strip().lower()
+    def _record(self, item: Mapping[str, Any]) -> Record | None:
+        kind = text_of(item, "signalType")
+        name, algorithm = _TYPES.get(kind, (_list_of(kind), None))
+        value = text_of(item, "hashValue").strip()
         if name not in self._lists:
-            return
+            return None
         if not value:
             self.aside.add("record without a hash")
-            return
-        # The partner's key is the type and the hash itself, which must not stand in an entry: entries are shown.
-        entry = f"{kind}/{hashlib.sha256(value.encode(errors='replace')).hexdigest()[:32]}"
-        status = text_of(found, "hashStatus")
+            return None
+        if algorithm is not None:
+            value = value.lower()
+        status = text_of(item, "hashStatus")
         removed = status.casefold() in _REMOVED
         if not removed and status.casefold() not in _IN_FORCE:
             self.aside.unknown("status", status)
-        in_favour, against = self._votes(found.get("CSPFeedbacks"))
+        in_favour, against = self._votes(item.get("CSPFeedbacks"))
         fingerprint = None
         taken = self._selection.takes_statuses([status]) and self._selection.takes_votes(in_favour, against)
         if taken and not removed:
-            fingerprint = read_fingerprint(algorithm, value, self.aside)
-        if fingerprint is None:
-            yield Record(name, entry, "", ())
-        else:
-            yield Record(name, entry, clean_label(status, self.aside), (fingerprint,))
+            fingerprint = self._fingerprint(kind, algorithm, value)
+        return self._stated(name, _entry(kind, value), status, fingerprint)
 
-    def _not_carried(self, kind: str) -> None:
-        if kind in _NOT_CARRIED:
-            self.aside.add(f"hash of type {kind}, which no list carries")
+    def _fingerprint(self, kind: str, algorithm: Algorithm | None, value: str) -> Fingerprint | None:
+        """Return the digest of a known type; of another one, whose form is not known, that of its text."""
+        if algorithm is not None:
+            return read_fingerprint(algorithm, value, self.aside)
+        if kind in _WITHOUT_DIGEST:
+            self.aside.add(f"hash of type {kind}, carried by the SHA-256 of its text")
         else:
             self.aside.unknown("type of hash", kind)
+        return sha256_of(_word(kind), value.encode(errors="replace"))
 
     def _votes(self, feedback: object) -> tuple[int, int]:
         """Return how many members have blocked after review, and how many have not."""
@@ -130,6 +130,25 @@ class StopNciiReader:
             elif value not in _FEEDBACK:
                 self.aside.unknown("feedback", value)
         return len(sides["Blocked"]), len(sides["NotBlocked"])
+
+
+def _list_of(kind: str) -> ListName:
+    """Return the list of a type that is not known: it begins with the kind of its media."""
+    return IMAGES if kind.startswith("Image") else VIDEOS if kind.startswith("Video") else OTHER
+
+
+def _word(kind: str) -> str:
+    """Return a type as a part of a name; "unnamed" if it is not a short word and could be a digest."""
+    return kind.lower() if _WORD.fullmatch(kind) else "unnamed"
+
+
+def _entry(kind: str, value: str) -> str:
+    """Return the entry of a hash.
+
+    The partner's key is the type and the hash itself, which must not stand in an entry: entries are shown.
+    """
+    named, keyed = (kind, value) if _WORD.fullmatch(kind) else ("unnamed", f"{kind}/{value}")
+    return f"{named}/{hashlib.sha256(keyed.encode(errors='replace')).hexdigest()[:32]}"
 
 
 class StopNciiPoll:
@@ -154,7 +173,7 @@ class StopNciiPoll:
     @property
     def set_aside(self) -> Mapping[str, int]:
         """See `Poll.set_aside`."""
-        return self._reader.aside.counts
+        return self._redact.reasons(self._reader.aside.counts)
 
     def pages(self) -> Iterator[Page]:
         """See `Poll.pages`."""
@@ -165,7 +184,7 @@ class StopNciiPoll:
             if not isinstance(records, list):
                 raise SourceError("FetchHashes: the answer has no hashRecords", hint=PEER_TROUBLE)
             self._done += len(records)
-            yield Page([record for one in records for record in self._reader.read(one)], self._redact(body), self._done)
+            yield Page(self._reader.read(records), self._redact(body), self._done)
             more, token = found.get("hasMoreRecords") is True, text_of(found, "nextPageToken")
             if more and (not token or token in seen):
                 raise SourceError("FetchHashes: more pages are announced, without a way to them", hint=PEER_TROUBLE)

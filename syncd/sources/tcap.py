@@ -21,10 +21,10 @@ from syncd.fetch.partner import PartnerCall, PartnerPeer
 from syncd.format.manifest import Media
 from syncd.model import Algorithm, ListName
 from syncd.sources.documents import MOST_BYTES, parse_json
+from syncd.sources.json_records import JsonRecordReader
 from syncd.sources.partner import PartnerSource, Redaction
-from syncd.sources.selection import RecordSelection
 from syncd.sources.statements import Page, PollRequest, Record
-from syncd.sources.values import SetAside, clean_label, entry_key, read_fingerprint, text_of
+from syncd.sources.values import entry_key, read_fingerprint, text_of
 
 CONTENT: Final = ListName("content")
 
@@ -34,9 +34,6 @@ _ALGORITHMS: Final = {
     "SHA512": Algorithm.SHA512,
     "PDQ": Algorithm.PDQ,
 }
-_FIELDS: Final = frozenset(
-    {"id", "hash_digest", "algorithm", "ideology", "file_type", "deleted", "updated_on", "created_on"}
-)
 _EXPIRED: Final = frozenset({401, 403})
 _LONGEST_POSITION: Final = 128
 _DIGITS: Final = re.compile("[0-9]{1,9}")
@@ -68,36 +65,27 @@ class Tcap(PartnerSource):
             yield TcapPoll(self, peer, request, password)
 
 
-class TcapReader:
-    """Reads records as one source is configured."""
+class TcapReader(JsonRecordReader):
+    """Reads the items of ``results``."""
 
-    def __init__(self, selection: RecordSelection) -> None:
-        self._selection = selection
-        self.aside = SetAside()
+    FIELDS = frozenset(
+        {"id", "hash_digest", "algorithm", "ideology", "file_type", "deleted", "updated_on", "created_on"}
+    )
 
-    def read(self, found: object) -> Iterator[Record]:
-        """Yield the record of one item of ``results``, if it has a key."""
-        if not isinstance(found, dict):
-            self.aside.add("record that is not an object")
-            return
-        for key in found.keys() - _FIELDS:
-            self.aside.unknown("field", key)
-        entry = entry_key(text_of(found, "id"), self.aside)
+    def _record(self, item: Mapping[str, Any]) -> Record | None:
+        entry = entry_key(text_of(item, "id"), self.aside)
         if entry is None:
-            return
-        ideology = text_of(found, "ideology")
+            return None
+        ideology = text_of(item, "ideology")
         fingerprint = None
-        if found.get("deleted") is not True and self._selection.takes_classifications([ideology]):
-            algorithm = text_of(found, "algorithm")
+        if item.get("deleted") is not True and self._selection.takes_classifications([ideology]):
+            algorithm = text_of(item, "algorithm")
             known = _ALGORITHMS.get(algorithm.upper().replace("-", ""))
             if known is None:
                 self.aside.unknown("algorithm", algorithm)
             else:
-                fingerprint = read_fingerprint(known, text_of(found, "hash_digest"), self.aside)
-        if fingerprint is None:
-            yield Record(CONTENT, entry, "", ())
-        else:
-            yield Record(CONTENT, entry, clean_label(ideology, self.aside), (fingerprint,))
+                fingerprint = read_fingerprint(known, text_of(item, "hash_digest"), self.aside)
+        return self._stated(CONTENT, entry, ideology, fingerprint)
 
 
 class TcapPoll:
@@ -121,7 +109,7 @@ class TcapPoll:
     @property
     def set_aside(self) -> Mapping[str, int]:
         """See `Poll.set_aside`."""
-        return self._reader.aside.counts
+        return Redaction(self._password, self._token).reasons(self._reader.aside.counts)
 
     def pages(self) -> Iterator[Page]:
         """See `Poll.pages`."""
@@ -133,7 +121,7 @@ class TcapPoll:
             if not isinstance(results, list):
                 raise SourceError("the hash list: the answer has no results", hint=PEER_TROUBLE)
             self._done += len(results)
-            page = [record for one in results for record in self._reader.read(one)]
+            page = self._reader.read(results)
             yield Page(page, Redaction(self._password, self._token)(body), self._done)
             following, before = found.get("next"), self._after
             self._reach(found)

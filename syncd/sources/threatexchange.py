@@ -21,10 +21,10 @@ from syncd.fetch.partner import PartnerCall, PartnerPeer
 from syncd.format.manifest import Media
 from syncd.model import Algorithm, ListName
 from syncd.sources.documents import MOST_BYTES, parse_json
+from syncd.sources.json_records import JsonRecordReader
 from syncd.sources.partner import PartnerSource, Redaction, reached_at
-from syncd.sources.selection import RecordSelection
 from syncd.sources.statements import Page, PollRequest, Record
-from syncd.sources.values import SetAside, clean_label, entry_key, read_fingerprint, text_of, whole_number
+from syncd.sources.values import entry_key, read_fingerprint, text_of, whole_number
 
 INDICATORS: Final = ListName("indicators")
 STALE: Final = 85 * 86400
@@ -93,35 +93,24 @@ class ThreatExchange(PartnerSource):
             yield ThreatExchangePoll(self, peer, request, token)
 
 
-class IndicatorReader:
-    """Reads indicators as one source is configured."""
+class IndicatorReader(JsonRecordReader):
+    """Reads updates of indicators."""
 
-    def __init__(self, selection: RecordSelection) -> None:
-        self._selection = selection
-        self.aside = SetAside()
-
-    def read(self, found: object) -> Iterator[Record]:
-        """Yield the record of one update, if it has a key."""
-        if not isinstance(found, dict):
-            self.aside.add("record that is not an object")
-            return
-        entry = entry_key(text_of(found, "id"), self.aside)
+    def _record(self, item: Mapping[str, Any]) -> Record | None:
+        entry = entry_key(text_of(item, "id"), self.aside)
         if entry is None:
-            return
-        removed = found.get("should_delete") is True
-        opinions = [] if removed else self._opinions(found.get("descriptors"))
+            return None
+        removed = item.get("should_delete") is True
+        opinions = [] if removed else self._opinions(item.get("descriptors"))
         tags = sorted({tag for opinion in opinions for tag in _tags(opinion)})
         fingerprint = None
         if opinions and self._takes(opinions, tags):
-            kind = text_of(found, "type")
+            kind = text_of(item, "type")
             if kind in _TYPES:
-                fingerprint = read_fingerprint(_TYPES[kind], text_of(found, "indicator"), self.aside)
+                fingerprint = read_fingerprint(_TYPES[kind], text_of(item, "indicator"), self.aside)
             else:
                 self.aside.unknown("type of indicator", kind)
-        if fingerprint is None:
-            yield Record(INDICATORS, entry, "", ())
-        else:
-            yield Record(INDICATORS, entry, clean_label(",".join(tags), self.aside), (fingerprint,))
+        return self._stated(INDICATORS, entry, ",".join(tags), fingerprint)
 
     def _opinions(self, descriptors: object) -> list[dict[str, Any]]:
         """Return the descriptors with an owner that is taken. Those without one are a fault of the partner's."""
@@ -169,7 +158,7 @@ class ThreatExchangePoll:
     @property
     def set_aside(self) -> Mapping[str, int]:
         """See `Poll.set_aside`."""
-        return self._reader.aside.counts
+        return self._redact.reasons(self._reader.aside.counts)
 
     def pages(self) -> Iterator[Page]:
         """See `Poll.pages`."""
@@ -184,8 +173,7 @@ class ThreatExchangePoll:
             for one in data:
                 if isinstance(one, dict):
                     self._newest = max(self._newest, whole_number(one.get("last_updated")) or 0)
-            records = [record for one in data for record in self._reader.read(one)]
-            yield Page(records, self._redact(body), self._done)
+            yield Page(self._reader.read(data), self._redact(body), self._done)
             paging = found.get("paging")
             following = paging.get("next") if isinstance(paging, dict) else None
             if not isinstance(following, str) or not following:

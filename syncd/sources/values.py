@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -56,6 +57,14 @@ def read_fingerprint(algorithm: Algorithm, text: str, aside: SetAside) -> Finger
         aside.add(f"{algorithm}: digest of nothing, or constant")
         return None
     return Fingerprint(algorithm, digest)
+
+
+def sha256_of(name: str, content: bytes) -> Fingerprint:
+    """Return the SHA-256 of a value, as the algorithm ``NAME-sha256``.
+
+    For values that are larger than a digest may be, or whose form is not public: whoever has the same can look it up.
+    """
+    return Fingerprint(Algorithm(f"{name}-sha256"), hashlib.sha256(content).digest())
 
 
 @lru_cache(maxsize=16)
