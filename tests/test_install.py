@@ -14,8 +14,7 @@ from systemd_host import PROJECT
 
 LINES = shell_lines(section("The program", "install.md").partition("###")[0])
 APT = [line for line in LINES if line.startswith("apt install ")]
-PIPX = [line for line in LINES if "pipx install" in line]
-PLAIN = [line for line in LINES if line not in {*APT, *PIPX}]
+PLAIN = [line for line in LINES if line not in APT]
 LONGEST = 800
 """Seconds for the packages of a whole installation to arrive and be unpacked."""
 
