@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from benchmarks import cluster, fanout, history, load, lookup, publish, road, suppress, years
+from benchmarks import cluster, fanout, history, load, lookup, near, publish, road, suppress, years
 from benchmarks.measure import Figure, Timing
 
 ROWS: Final = 10_000_000
@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         *history.figures(workdir, rows),
         *years.figures(workdir, *((years.SYNCS, years.VERSIONS) if rows == ROWS else _FEW_YEARS)),
         *lookup.figures(workdir / "lookup", max(rows, FEWEST), options.threatexchange),
+        *near.figures(workdir / "near", rows),
         *load.figures(workdir, rows, options.syncs),
         *suppress.figures(workdir, rows),
         *fanout.figures(workdir, min(rows, FANNED_OUT)),

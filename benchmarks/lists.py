@@ -1,4 +1,7 @@
-"""Lists to measure with: as many SHA-256 rows as wanted, made from a seed, and a partner that publishes them."""
+"""Lists to measure with: as many rows as wanted, made from a seed, and a partner that publishes them.
+
+Their digests have 32 bytes: SHA-256, or PDQ.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,23 +39,27 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def chunks(count: int, size: int = _CHUNK) -> Iterator[Rows]:
+def chunks(count: int, size: int = _CHUNK, algorithm: Algorithm = Algorithm.SHA256) -> Iterator[Rows]:
     """``count`` sorted rows of random digests: each chunk's digests lie in a range of their own."""
     for start in range(0, count, size):
         stop = min(start + size, count)
         random = np.random.default_rng((_SEED, count, start))
         low, high = (start << 64) // count, (stop << 64) // count - 1
         first = np.sort(random.integers(low, high, stop - start, np.uint64, endpoint=True))
-        yield _rows(first, random, start)
+        yield _rows(first, random, start, algorithm)
 
 
-def _rows(first: np.ndarray, random: np.random.Generator, start: int) -> Rows:
+def _rows(first: np.ndarray, random: np.random.Generator, start: int, algorithm: Algorithm = Algorithm.SHA256) -> Rows:
     words = np.empty((len(first), 4), ">u8")
     words[:, 0] = first
     words[:, 1:] = random.integers(0, 1 << 64, (len(first), 3), np.uint64)
-    codes = random.integers(0, len(LABELS), len(first), np.int32)
-    entries = numbered("e", start, len(first))
-    return Rows(Algorithm.SHA256, as_digests(words), entries, codes, LABELS, np.zeros(len(first), bool))
+    return rows_of(as_digests(words), random, algorithm, numbered("e", start, len(first)))
+
+
+def rows_of(digests: Digests, random: np.random.Generator, algorithm: Algorithm, entries: Entries) -> Rows:
+    """Rows to add, with random labels."""
+    codes = random.integers(0, len(LABELS), len(digests), np.int32)
+    return Rows(algorithm, digests, entries, codes, LABELS, np.zeros(len(digests), bool))
 
 
 def as_digests(words: np.ndarray) -> Digests:
@@ -91,7 +98,7 @@ _HEX: Final = np.frombuffer(b"0123456789abcdef", np.uint8)
 
 
 def _csv_lines(rows: Rows, *, label: bool) -> bytes:
-    count, head = len(rows), b"sha256,"
+    count, head = len(rows), f"{rows.algorithm},".encode()
     digests = np.frombuffer(rows.digests.tobytes(), np.uint8).reshape(count, 32)
     entries = np.frombuffer("".join(rows.entries.to_pylist()).encode(), np.uint8).reshape(count, ENTRY_LENGTH)
     line = np.full((count, len(head) + 64 + 1 + ENTRY_LENGTH + (2 if label else 0) + 1), ord(","), np.uint8)
@@ -110,14 +117,17 @@ class Partner:
     """A feed that publishes one list."""
 
     feed: FeedFolder
+    algorithm: Algorithm = Algorithm.SHA256
 
     @classmethod
-    def make(cls, base: Path, count: int) -> "Partner":
-        """A feed in ``base`` whose list has ``count`` rows, as one base: made past the CSV reader."""
-        partner = cls(FeedFolder(base / "partner"))
+    def make(
+        cls, base: Path, count: int, algorithm: Algorithm = Algorithm.SHA256, rows: Iterator[Rows] | None = None
+    ) -> "Partner":
+        """A feed in ``base`` whose list has ``count`` rows, or ``rows``, as one base: made past the CSV reader."""
+        partner = cls(FeedFolder(base / "partner"), algorithm)
         author.init(partner.feed.root, base / "offline", partner.key_folder, count=1, threshold=1, now=now())
         with partner.feed.scratch("benchmark") as scratch:
-            ref = write_segment(scratch / "base", Algorithm.SHA256, "base", chunks(count))
+            ref = write_segment(scratch / "base", algorithm, "base", rows or chunks(count, algorithm=algorithm))
             assert ref is not None
             partner._publish(scratch / "base", ref)
         return partner
@@ -153,30 +163,32 @@ class Partner:
 
     def publish_delta(self, number: int, count: int) -> None:
         """Add nine tenths of ``count`` rows, and remove as many old ones as are left of them."""
-        adds = _delta_rows(number, count - count // 10)
+        adds = self.added_by(number, count)
         add, remove = self.feed.work / "add.csv", self.feed.work / "remove.csv"
         write_csv(add, [adds])
         write_csv(remove, [self._old_rows(number, count // 10)], label=False)
         author.publish_batch(self.feed, LIST, ListFiles(add=add, remove=remove).read, self.signers, now())
 
+    def added_by(self, number: int, count: int) -> Rows:
+        """The rows that `publish_delta` adds."""
+        return _delta_rows(number, count - count // 10, self.algorithm)
+
     def publish_additions(self, number: int, count: int) -> None:
         """Add ``count`` rows and remove none."""
         add = self.feed.work / "add.csv"
-        write_csv(add, [_delta_rows(number, count)])
+        write_csv(add, [_delta_rows(number, count, self.algorithm)])
         author.publish_batch(self.feed, LIST, ListFiles(add=add).read, self.signers, now())
 
     def _old_rows(self, number: int, count: int) -> Rows:
         """Rows of the base that no earlier delta removed."""
         snapshot = author.open_list(self.feed, load_repository(self.feed), LIST)
         assert snapshot is not None
-        base = snapshot.stacks[Algorithm.SHA256].segments[0]
+        base = snapshot.stacks[self.algorithm].segments[0]
         step = len(base) // count
         return base.take(np.arange(count, dtype=np.int64) * step + number % step)
 
 
-def _delta_rows(number: int, count: int) -> Rows:
+def _delta_rows(number: int, count: int, algorithm: Algorithm) -> Rows:
     random = np.random.default_rng((_SEED, number, count, 1))
     words = random.integers(0, 1 << 64, (count, 4), np.uint64).astype(">u8")
-    codes = random.integers(0, len(LABELS), count, np.int32)
-    entries = numbered("d", number * count, count)
-    return Rows(Algorithm.SHA256, as_digests(words), entries, codes, LABELS, np.zeros(count, bool))
+    return rows_of(as_digests(words), random, algorithm, numbered("d", number * count, count))

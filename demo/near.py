@@ -6,7 +6,8 @@ from typing import Final
 
 from demo import pictures
 from demo.data import Known
-from demo.pictures import NotBuiltError, Pictures
+from demo.environments import NotBuiltError
+from demo.pictures import Pictures
 from syncd.errors import StoreError
 from syncd.matcher import Matcher
 

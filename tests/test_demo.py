@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.pictures import missing_tools
+from demo.environments import missing_tools
 
 PROJECT = Path(__file__).parent.parent
 
@@ -58,15 +58,15 @@ def test_the_demo_recognises_an_altered_picture(shown: tuple[Path, str]) -> None
 
 NOT_BUILT = """
 import sys
-from demo import pictures
+from demo import environments
 from demo.near import AlteredPicture
 from pathlib import Path
 def run(command, failed):
     if "install" in command:
-        raise pictures.NotBuiltError(failed)
+        raise environments.NotBuiltError(failed)
     return ""
-pictures._run = run
-pictures.missing_tools = lambda: ["a C++ compiler (g++)"]
+environments._run = run
+environments.missing_tools = lambda: ["a C++ compiler (g++)"]
 sys.prefix = sys.argv[1]
 print(AlteredPicture(Path(sys.argv[1], "pictures")).recognise(None), AlteredPicture(Path("none")).listed)
 """

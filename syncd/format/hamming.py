@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations, pairwise
-from math import comb
+from math import comb, log2
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -29,6 +29,8 @@ _BYTES: Final = BITS // 8
 _WORDS: Final = BITS // 64
 _FEWEST, _MOST = 11, 16
 """Chunks. With 10 the directory alone has 2 GB; with more than 16 there are too many candidates."""
+_LATER: Final = 0.1
+"""A fraction of a chunk by which the number is high: a chunk less makes the directory three times as long."""
 _BLOCK: Final = 1 << 14
 """rows compared at a time, so that their words stay in the second-level cache"""
 _PAIRS: Final = np.uint32(0x00FF00FF)
@@ -102,8 +104,8 @@ def _joined(parts: Sequence[tuple[int, NDArray[Any], NDArray[Any]]]) -> Pairs:
 
 
 def chunk_count(rows: int) -> int:
-    """Return the best number of chunks for a number of rows."""
-    return int(min(_MOST, max(_FEWEST, round(BITS / max(1.0, float(np.log2(max(rows, 2))))))))
+    """Return the best number of chunks for a number of rows: 12 from one million, 11 from three."""
+    return min(_MOST, max(_FEWEST, int(BITS / log2(max(rows, 2)) + _LATER)))
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ class Chunk:
         value = words[:, first].byteswap() << np.uint64(skip)
         if skip + self.bits > 64:  # noqa: PLR2004 - bits of a word
             value |= words[:, first + 1].byteswap() >> np.uint64(64 - skip)
-        return (value >> np.uint64(64 - self.bits)).astype(np.int64)
+        return (value >> np.uint64(64 - self.bits)).view(np.int64)
 
 
 @lru_cache
@@ -128,6 +130,29 @@ def chunks_of(count: int) -> tuple[Chunk, ...]:
     short, longer = divmod(BITS, count)
     bits = [short + 1] * longer + [short] * (count - longer)
     return tuple(Chunk(sum(bits[:number]), size) for number, size in enumerate(bits))
+
+
+class _Shifts:
+    """Where the bits of all chunks lie, as columns: to read all of a few digests in a few steps."""
+
+    def __init__(self, count: int) -> None:
+        chunks = chunks_of(count)
+        word, skip = (np.array(column) for column in zip(*(divmod(chunk.start, 64) for chunk in chunks), strict=True))
+        self._word, self._next = word, np.minimum(word + 1, _WORDS - 1)
+        self._skip, self._rest = skip.astype(np.uint64), (64 - skip).astype(np.uint64)
+        self._unused = np.array([64 - chunk.bits for chunk in chunks], np.uint64)
+
+    def values(self, words: Words) -> NDArray[np.int64]:
+        """Return the values of all chunks, of shape (n, count)."""
+        plain = words.byteswap()
+        value = plain.take(self._word, axis=1)
+        value <<= self._skip
+        value |= plain.take(self._next, axis=1) >> self._rest  # numpy shifts 64 bits to 0; what is too much falls off
+        value >>= self._unused
+        return value.view(np.int64)
+
+
+_shifts: Final = lru_cache(_Shifts)
 
 
 def directory_size(count: int) -> int:
@@ -150,6 +175,7 @@ def _thresholds(count: int, distance: int) -> tuple[int, ...]:
     return (every - 1,) * (count - more) + (every,) * more  # one more where it costs least: in shorter chunks
 
 
+@lru_cache
 def probe_count(count: int, distance: int) -> int:
     """Return the number of values that are looked up for a query."""
     pairs = zip(chunks_of(count), _thresholds(count, distance), strict=True)
@@ -223,18 +249,24 @@ class ChunkTable:
         return _joined([]) if not parts else tuple(map(np.concatenate, zip(*parts, strict=True)))  # type: ignore[return-value]
 
     def _near(self, asked: Words, first: int, probes: _Probes, distance: int) -> Pairs:
-        values = np.stack([chunk.values(asked) for chunk in chunks_of(self._count)], axis=1)
-        place = values.take(probes.chunk, axis=1)
+        place = _shifts(self._count).values(asked).take(probes.chunk, axis=1)
         place ^= probes.flip
         place += probes.place
         place = place.reshape(-1)
         first_row = self._directory.take(place)
-        rows = self._directory.take(place + 1) - first_row
-        filled = np.flatnonzero(rows)
-        size, start = rows[filled].astype(np.int64), first_row[filled].astype(np.int64)
+        place += 1
+        rows = self._directory.take(place)
+        rows -= first_row
+        filled = rows.nonzero()[0]
+        size, start = rows.take(filled).astype(np.int64), first_row.take(filled).astype(np.int64)
         query = filled // len(probes.flip)
         parts = [self._compare(asked, distance, *some) for some in _bounded(query, start, size)]
-        query, row, apart = (np.concatenate(column) for column in zip(*parts, strict=True)) if parts else _joined([])
+        if len(parts) == 1:
+            query, row, apart = parts[0]
+        else:
+            query, row, apart = map(np.concatenate, zip(*parts, strict=True)) if parts else _joined([])
+        if not len(row):
+            return _joined([])
         order = np.lexsort((row, query))
         query, row, apart = query[order], row[order], apart[order]
         new = np.ones(len(row), bool)
@@ -245,13 +277,15 @@ class ChunkTable:
         self, asked: Words, distance: int, query: NDArray[np.int64], start: NDArray[np.int64], size: NDArray[np.int64]
     ) -> Pairs:
         """Compare the rows at ``size`` places from each ``start`` with their query."""
-        ends = np.cumsum(size)
-        at = np.arange(ends[-1])
-        at += np.repeat(start - (ends - size), size)
+        ends = size.cumsum()
+        start -= ends
+        start += size
+        at = start.repeat(size)
+        at += np.arange(len(at))
         row = self._rows.take(at)
-        apart = _Distances(len(row)).of(words_of(self._digests.take(row)), asked.take(np.repeat(query, size), axis=0))
-        near = np.flatnonzero(apart <= distance)
-        numbers = np.searchsorted(ends, near, side="right")
+        apart = _Distances(len(row)).of(words_of(self._digests.take(row)), asked.take(query.repeat(size), axis=0))
+        near = (apart <= distance).nonzero()[0]
+        numbers = ends.searchsorted(near, side="right")
         return query[numbers], row[near].astype(np.int64), apart[near].astype(np.int64)
 
 
@@ -260,6 +294,9 @@ def _bounded(
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
     """Yield ranges of rows, so many at a time that their candidates fit in memory. A large cluster is cut."""
     if not len(size):
+        return
+    if int(size.sum()) <= _CANDIDATES:
+        yield query, start, size
         return
     if int(size.max()) > _CANDIDATES:
         pieces = -(-size // _CANDIDATES)
