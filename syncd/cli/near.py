@@ -1,7 +1,7 @@
 """``syncd near``."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -11,6 +11,8 @@ from syncd.cli.pulled import NOTHING_MATCHED, Copy, RefuseStale, lists_document,
 from syncd.matcher import Matcher, NearHit
 from syncd.matcher.near import DISTANCE
 from syncd.model import list_name
+
+_MAKE_IT: Final = "syncd pull makes it; until then the answers are the same, and take longer"
 
 
 def near(
@@ -60,8 +62,9 @@ def near(
     names = tuple(map(list_name, lists or ()))
     found = [matcher.near(one.digest.algorithm, one.digest.value, distance, lists=names) for one in asked]
     warn_of_age(matcher, folder)
-    if any(status.near_indexed is False for status in matcher.status()):
-        note("the index for near look-ups is not there yet: all rows were compared", kind="note")
+    for status in matcher.status():
+        if status.near_indexed is False and (not names or status.list in names):
+            note(f"{status.list} has no index for near look-ups: all rows were compared", hint=_MAKE_IT, kind="note")
     if as_json:
         print_json(_document(matcher, asked, found, show_listed=show_listed))
     else:

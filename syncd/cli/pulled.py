@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import typer
 
@@ -34,14 +34,15 @@ RefuseStale = Annotated[
 
 
 def open_copy(folder: Path, root: Path | None = None, *, refuse_stale: bool = False) -> Matcher:
-    """Open a matcher on the copy, verified with ``root`` if given.
+    """Open a matcher on the copy, verified with ``root`` if given. It makes no near indexes: a command ends too soon.
 
     Raises the errors of `Matcher.open`, and `RefusedError` if this user may not read the copy.
     """
     if root is not None:
         arguments.root(root)
     with arguments.readable(folder):
-        return Matcher.open(folder, root=root, clock=utc_now, stale="refuse" if refuse_stale else "serve")
+        stale: Literal["refuse", "serve"] = "refuse" if refuse_stale else "serve"
+        return Matcher.open(folder, root=root, clock=utc_now, stale=stale, make_indexes=False)
 
 
 def warn_of_age(matcher: Matcher, folder: Path) -> None:

@@ -82,12 +82,13 @@ class ColumnWriter:
             raise ValueError("a piece of a column is of another type, or too long")
         content = np.ascontiguousarray(piece).data.cast("B")
         self._stream.seek(self._at)
-        while len(content):
-            part = content[: _PAGE - self._at % _PAGE]
+        self._stream.write(content)
+        done = 0
+        while done < len(content):
+            part = content[done : done + _PAGE - self._at % _PAGE]
             self._crc = zlib.crc32(part, self._crc)
-            self._stream.write(part)
             self._at += len(part)
-            content = content[len(part) :]
+            done += len(part)
             if self._at % _PAGE == 0 or self._at == self._end:
                 self.checks.append(self._crc)
                 self._crc = 0

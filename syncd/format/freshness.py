@@ -1,4 +1,4 @@
-"""Freshness: how old the verified state of a list is, against its limits. Pure.
+"""Freshness: how old the verified state of a list is, against its limits; and what else an operator states. Pure.
 
 The age of a list is the time since its upstream was last verified. The manifest's ``max_age`` states the ages from
 which readers warn, and from which the list counts as stale. Operator and matchers judge with this module.
@@ -22,6 +22,10 @@ CRITICAL_AFTER_WARN: Final = 6 * 3600
 _PARTS: Final = 4
 
 _SECONDS: Final = 1 << 53
+
+
+FARTHEST: Final = 63
+"""The largest distance of a near match, in bits, and that of a list for which the operator states none."""
 
 
 class MaxAge(BaseModel):
@@ -53,15 +57,31 @@ class AgeVerdict(enum.StrEnum):
 
 
 @dataclass(frozen=True)
+class StatedLimits:
+    """The limits that a list's manifest states to its readers."""
+
+    max_age: MaxAge
+    max_distance: int = FARTHEST
+    """the most bits in which a near match may differ"""
+
+
+@dataclass(frozen=True)
 class SourceAges:
-    """The limits of the ages of one source's lists."""
+    """The limits of one source's lists: of their ages, and of the distance of near matches."""
 
     usual: MaxAge
     lists: Mapping[ListName, MaxAge] = field(default_factory=dict)
     """those of lists with limits of their own, by the list's name at the source"""
+    usual_distance: int = FARTHEST
+    distances: Mapping[ListName, int] = field(default_factory=dict)
+    """those of lists with a distance of their own"""
+
+    def stated(self, own_name: ListName) -> StatedLimits:
+        """Return what the manifest of a list states."""
+        return StatedLimits(self.of(own_name), self.distances.get(own_name, self.usual_distance))
 
     def of(self, own_name: ListName) -> MaxAge:
-        """Return the limits of a list."""
+        """Return the limits of the age of a list."""
         return self.lists.get(own_name, self.usual)
 
     @property

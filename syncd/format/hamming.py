@@ -20,10 +20,11 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from syncd.format.freshness import FARTHEST
 from syncd.format.rows import Digests
 
 BITS: Final = 256
-MAX_DISTANCE: Final = 63
+MAX_DISTANCE: Final = FARTHEST
 """Beyond, most lists would be candidates, and unrelated images are 128 bits apart."""
 _BYTES: Final = BITS // 8
 _WORDS: Final = BITS // 64
@@ -194,9 +195,12 @@ def _probes(count: int, distance: int) -> _Probes:
 
 
 def _flips(bits: int, threshold: int) -> NDArray[np.int64]:
-    """Return every number of ``bits`` bits with at most ``threshold`` of them set; none for a negative threshold."""
+    """Return every number of ``bits`` bits with at most ``threshold`` of them set; none for a negative threshold.
+
+    Sorted: values whose first bits are alike lie on the same pages of the directory and of the rows.
+    """
     flips = [sum(1 << bit for bit in some) for size in range(threshold + 1) for some in combinations(range(bits), size)]
-    return np.array(flips, np.int64)
+    return np.sort(np.array(flips, np.int64))
 
 
 class Values(Protocol):
@@ -259,14 +263,14 @@ class ChunkTable:
         rows -= first_row
         filled = rows.nonzero()[0]
         size, start = rows.take(filled).astype(np.int64), first_row.take(filled).astype(np.int64)
-        query = filled // len(probes.flip)
+        query = filled // len(probes.flip) if len(asked) > 1 else np.zeros(len(filled), np.int64)
         parts = [self._compare(asked, distance, *some) for some in _bounded(query, start, size)]
         if len(parts) == 1:
             query, row, apart = parts[0]
         else:
             query, row, apart = map(np.concatenate, zip(*parts, strict=True)) if parts else _joined([])
-        if not len(row):
-            return _joined([])
+        if len(row) <= 1:
+            return query + first, row, apart
         order = np.lexsort((row, query))
         query, row, apart = query[order], row[order], apart[order]
         new = np.ones(len(row), bool)
@@ -283,10 +287,10 @@ class ChunkTable:
         at = start.repeat(size)
         at += np.arange(len(at))
         row = self._rows.take(at)
-        apart = _Distances(len(row)).of(words_of(self._digests.take(row)), asked.take(query.repeat(size), axis=0))
+        numbers = query.repeat(size) if len(asked) > 1 else np.zeros(len(row), np.int64)
+        apart = _Distances(len(row)).of(words_of(self._digests.take(row)), asked.take(numbers, axis=0))
         near = (apart <= distance).nonzero()[0]
-        numbers = ends.searchsorted(near, side="right")
-        return query[numbers], row[near].astype(np.int64), apart[near].astype(np.int64)
+        return numbers.take(near), row.take(near).astype(np.int64), apart.take(near).astype(np.int64)
 
 
 def _bounded(

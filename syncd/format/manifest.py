@@ -24,7 +24,7 @@ from pydantic import (
 
 from syncd.errors import ManifestError
 from syncd.format.canonical import canonical, read_canonical
-from syncd.format.freshness import MaxAge
+from syncd.format.freshness import FARTHEST, MaxAge
 from syncd.model import LIST_NAME, Algorithm, AuditHead, Counts, ListName
 from syncd.units import brief, stamp
 
@@ -201,6 +201,8 @@ class Manifest(_Model):
     purpose: Purpose = "live"
     max_age: MaxAge | None = None
     """None means the reader's own limits"""
+    max_distance: Annotated[int, Field(ge=0, le=FARTHEST)] = FARTHEST
+    """The most bits in which a near match of PDQ or vPDQ may differ from a digest of this list"""
     audit: Annotated[AuditHead, AfterValidator(_is_audit_head)] | None = None
     """The operator's audit log just before this publication"""
 
@@ -305,6 +307,7 @@ _ADDED: Final[Mapping[str, Any]] = {
     "media": "any",
     "purpose": "live",
     "max_age": None,
+    "max_distance": FARTHEST,
     "audit": None,
 }
 _ADDED_TO_ORIGIN: Final[Mapping[str, Any]] = {"kind": "signed", "whole": None, "answers": None}

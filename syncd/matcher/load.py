@@ -4,6 +4,7 @@ import os
 import pwd
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from shlex import quote
@@ -25,6 +26,7 @@ from syncd.feed.proof import prove_manifest
 from syncd.feed.snapshot import Snapshot
 from syncd.feed.unfolded import stack_here
 from syncd.files import storage
+from syncd.format.freshness import FARTHEST
 from syncd.format.manifest import Manifest, ManifestRef, SegmentRef
 from syncd.format.relation import Relation, relate
 from syncd.format.segment import Lookup, Segment
@@ -73,6 +75,12 @@ class Generation:
     stamp: Stamp
     search_sets: Mapping[str, SearchSet] = field(repr=False)
     """by each algorithm that a list holds"""
+
+    @cached_property
+    def distances(self) -> Mapping[ListName, int]:
+        """The most bits in which a near match may differ, of each list whose manifest states that."""
+        manifests = (snapshot.manifest for snapshot in self.snapshots.values())
+        return {one.list: one.max_distance for one in manifests if one.max_distance < FARTHEST}
 
     @property
     def stacks(self) -> dict[Algorithm, tuple[tuple[ListName, int, Stack], ...]]:

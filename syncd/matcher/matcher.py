@@ -50,6 +50,10 @@ _new_tuple: Final = tuple.__new__
 _REPORT: Final = "a bug in syncd: please report it; look-ups are still answered from the generation loaded before"
 
 
+def _make_none() -> None:
+    """Make no index: a pull, or another process, makes it."""
+
+
 def _utc_now() -> datetime:
     return datetime.now(UTC)
 
@@ -65,12 +69,14 @@ class Matcher:
         ages: ListAges,
         guard: StaleGuard | None,
         farthest: Mapping[str, int] | int | None = None,
+        *,
+        make_indexes: bool = True,
     ) -> None:
         self._folder, self._root, self._generation = folder, root, generation
         self._ages, self._guard, self._clock = ages, guard, ages.clock
         ages.load(generation)
         self._indexing = IndexBuilder(folder)
-        self._matching = NearMatching(folder.root, farthest, self._indexing.start)
+        self._matching = NearMatching(folder.root, farthest, self._indexing.start if make_indexes else _make_none)
         self._last_error: SyncdError | None = None
         self._reload_lock = threading.Lock()
         self._watcher: Watcher | None = None
@@ -98,6 +104,7 @@ class Matcher:
         feed: Feed | None = None,
         stale: Literal["serve", "refuse"] = "serve",
         farthest: Mapping[str, int] | int | None = None,
+        make_indexes: bool = True,
         clock: Callable[[], datetime] = _utc_now,
         timer: Timer = time.monotonic,
     ) -> Self:
@@ -107,8 +114,9 @@ class Matcher:
         copy of it yet, it is pulled first, and verified with ``root``; an existing copy is opened as it is, however
         old. Segment bytes were proved by the pull (`syncd verify` proves them again). ``stale``: with "serve", a list
         is searched however old it is, and `status` reports its age; with "refuse", a look-up that would search a stale
-        list raises `StaleList`. ``farthest``: the largest distance of near matches, in bits: one for all lists, or
-        one for each list, by name, and for all others under the name ``""``.
+        list raises `StaleList`. ``farthest``: the largest distance of near matches, in bits, if it is to be smaller
+        than the operator states: one for all lists, or one for each list, by name, and for all others under ``""``. ``make_indexes``: a near look-up that finds no
+        index has it made in a background thread; False for a process that ends too soon for that.
         Raises `UsageError`, `RefusedError`, `TrustError`, `MismatchError`, `SegmentError`, `StoreError`; with ``feed``
         also `SourceError`.
         """
@@ -125,7 +133,7 @@ class Matcher:
         trusted_root = _root_of(copy) if given is None else given
         ages = ListAges(clock, timer)
         guard = StaleGuard(ages) if stale == "refuse" else None
-        return cls(copy, trusted_root, load(copy, trusted_root), ages, guard, farthest)
+        return cls(copy, trusted_root, load(copy, trusted_root), ages, guard, farthest, make_indexes=make_indexes)
 
     @property
     def generation(self) -> Generation:
@@ -187,20 +195,22 @@ class Matcher:
         """Return every entry in force whose digest is within ``distance`` bits of ``digest``, nearest first.
 
         Nothing is missed and nothing extra found. ``algorithm``: "pdq", or "vpdq" for single frames, which are compared
-        by their first 256 bits. ``distance``: 0 to 63 bits, at most the ``farthest`` of the list. Until the index of a
+        by their first 256 bits. ``distance``: 0 to 63 bits, at most the ``farthest`` of the list and
+        the `max_distance` that its operator states. Until the index of a
         list is built, all its rows are compared: `status` says so. ``lists`` and other errors are as in `lookup`.
         """
-        search_set, plain = prepare(algorithm, self._near_set(algorithm, lists, distance), digest)
-        return self._matching.near(search_set, np.frombuffer(plain, f"S{search_set.width}"), distance)[0]
+        search_set, stated = self._near_set(algorithm, lists, distance)
+        search_set, plain = prepare(algorithm, search_set, digest)
+        return self._matching.near(search_set, stated, np.frombuffer(plain, f"S{search_set.width}"), distance)[0]
 
     def near_many(
         self, algorithm: str, digests: Any, distance: int = DISTANCE, *, lists: Sequence[str] = ()
     ) -> list[list[NearHit]]:
         """Return for each of ``digests`` what `near` returns. Shapes are as in `lookup_many`."""
-        search_set = self._near_set(algorithm, lists, distance)
+        search_set, stated = self._near_set(algorithm, lists, distance)
         if not isinstance(digests, np.ndarray) and isinstance(digests, Iterable):
             digests = list(digests)
-        return self._matching.near(search_set, as_digests(algorithm, search_set.width, digests), distance)
+        return self._matching.near(search_set, stated, as_digests(algorithm, search_set.width, digests), distance)
 
     def match_video(
         self, frames: Iterable[tuple[bytes, int]], rule: VideoRule = USUAL, *, lists: Sequence[str] = ()
@@ -210,10 +220,13 @@ class Matcher:
         ``frames``: the PDQ of each sampled frame, 32 bytes, and its quality, 0 to 100. Raises as `near`.
         """
         asked = checked_frames(frames)
-        search_set = self._near_set(Algorithm.VPDQ, lists, rule.distance)
-        return match_video(self._matching, search_set, asked, rule)
+        search_set, stated = self._near_set(Algorithm.VPDQ, lists, rule.distance)
+        return match_video(self._matching, search_set, stated, asked, rule)
 
-    def _near_set(self, algorithm: str, lists: Sequence[str], distance: int) -> SearchSet:
+    def _near_set(
+        self, algorithm: str, lists: Sequence[str], distance: int
+    ) -> tuple[SearchSet, Mapping[ListName, int]]:
+        """Return what to search, and the largest distances that the operator states for its lists."""
         check_distance(distance)
         generation, guard = self._generation, self._guard
         if guard is not None and (guard.stale or guard.timer() >= guard.due):
@@ -225,7 +238,7 @@ class Matcher:
             raise misuse("", (), "") from None
         if search_set is None:
             raise not_held(algorithm, generation.search_sets)
-        return search_set
+        return search_set, generation.distances
 
     def status(self) -> list[ListStatus]:
         """Return version, age, limits and verdict of each list, and the error that prevents loading a newer generation.
@@ -245,6 +258,7 @@ class Matcher:
                 error=error,
                 proof=proof,
                 near_indexed=self._indexed(snapshot),
+                max_distance=self._matching.farthest(generation.distances, name),
             )
             for name, snapshot in snapshots
         ]

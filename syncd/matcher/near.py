@@ -40,11 +40,23 @@ class NearHit(NamedTuple):
         return f"NearHit({self.list}, {self.version}, {self.entry!r}, {self.label!r}, {self.distance}, <digest>)"
 
 
+_Stamp = tuple[int, int] | None
+
+
+def _stamp(path: Path) -> _Stamp:
+    """Return what tells a file from one that replaced it; None if there is none."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_ino, state.st_mtime_ns
+
+
 class NearMatching:
     """Finds near matches in the lists of one copy, and keeps its mapped indexes from generation to generation.
 
-    ``farthest``: the largest distance for each list, or ``""`` for all others; a call never exceeds it. ``missing`` is
-    called if an index that should be there is not, or is damaged.
+    ``farthest``: the largest distance for each list, or ``""`` for all others; a call never exceeds it, nor what the
+    operator states for a list. ``missing`` is called if an index that should be there is not, or is damaged.
     """
 
     def __init__(
@@ -59,13 +71,24 @@ class NearMatching:
         self._tables: dict[str, ChunkTable] = {}
         self._looked: dict[str, float] = {}
         """by segment, when its index was last looked for in vain"""
+        self._damaged: dict[str, _Stamp] = {}
+        """by segment, its index that was found damaged: not used again, should it still be there"""
         self._searches: WeakKeyDictionary[Stack, NearSearch] = WeakKeyDictionary()
 
-    def near(self, search_set: SearchSet, asked: Digests, distance: int) -> list[list[NearHit]]:
-        """Return for each digest its hits, nearest first. Raises `SegmentError` if a list is damaged."""
+    def farthest(self, stated: Mapping[ListName, int], name: ListName) -> int:
+        """Return the largest distance for a list; ``stated``: those of the operator."""
+        return min(stated.get(name, MAX_DISTANCE), self._farthest.get(name, self._farthest.get("", MAX_DISTANCE)))
+
+    def near(
+        self, search_set: SearchSet, stated: Mapping[ListName, int], asked: Digests, distance: int
+    ) -> list[list[NearHit]]:
+        """Return for each digest its hits, nearest first; ``stated``: the largest distances that the operator states.
+
+        Raises `SegmentError` if a list is damaged.
+        """
         found: list[list[NearHit]] = [[] for _ in range(len(asked))]
         for name, version, stack in search_set.stacks:
-            bound = min(distance, self._farthest.get(name, self._farthest.get("", MAX_DISTANCE)))
+            bound = min(distance, self.farthest(stated, name))
             for hits, near in zip(found, self._near(stack, asked, bound), strict=True):
                 for digest, apart in near.items():
                     for entry, label in stack.entries_of(digest):
@@ -96,7 +119,7 @@ class NearMatching:
             return None
         table = self._tables.get(sha256)
         if table is None and self._timer() - self._looked.get(sha256, float("-inf")) >= _LOOK_AGAIN:
-            table = open_near_index(self._root, base)
+            table = self._open(base)
             if table is not None:
                 self._tables[sha256] = table
             else:
@@ -104,12 +127,20 @@ class NearMatching:
                 self._missing()
         return table
 
+    def _open(self, base: Segment) -> ChunkTable | None:
+        """Return the index of a segment; None if there is none to use, or one that was found damaged."""
+        sha256 = base.ref.sha256
+        if sha256 in self._damaged and self._damaged[sha256] == _stamp(index_path(self._root, sha256, KIND)):
+            return None
+        return open_near_index(self._root, base)
+
     def _discard(self, stack: Stack) -> None:
         """Remove a damaged index, if this process may: it is made again."""
         assert stack.base is not None  # noqa: S101 - only a base has an index
         sha256 = stack.base.ref.sha256
         self._searches.pop(stack, None)
         self._tables.pop(sha256, None)
+        self._damaged[sha256] = _stamp(index_path(self._root, sha256, KIND))
         with contextlib.suppress(OSError):
             index_path(self._root, sha256, KIND).unlink(missing_ok=True)
         self._looked[sha256] = self._timer()
@@ -128,7 +159,7 @@ class NearMatching:
         """
         if stack.algorithm not in NEAR or stack.base is None or not has_near_index(stack.base.ref):
             return None
-        return stack.base.ref.sha256 in self._tables or open_near_index(self._root, stack.base) is not None
+        return stack.base.ref.sha256 in self._tables or self._open(stack.base) is not None
 
 
 def check_distance(distance: object) -> None:

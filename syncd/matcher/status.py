@@ -7,7 +7,7 @@ from typing import Final
 from syncd.errors import SyncdError
 from syncd.feed.proof_record import ProofRecord
 from syncd.feed.snapshot import Snapshot
-from syncd.format.freshness import AgeVerdict, MaxAge
+from syncd.format.freshness import FARTHEST, AgeVerdict, MaxAge
 from syncd.matcher.age import ListAges, limits_of
 from syncd.matcher.clock import late_expiry, signed_ahead
 from syncd.model import ListName
@@ -50,6 +50,8 @@ class ListStatus:
     """a fault that a proof found in the files of this version, and that no pull has repaired yet"""
     near_indexed: bool | None = None
     """False while an index is still to be made, so that near look-ups compare all rows; None if none is needed"""
+    max_distance: int = FARTHEST
+    """the most bits in which a near match may differ: what the operator states, or the matcher's own if it is less"""
 
 
 def retirement_warning(name: ListName, since: datetime | None, now: datetime) -> str:
@@ -68,6 +70,7 @@ def list_status(
     error: SyncdError | None,
     proof: ProofRecord,
     near_indexed: bool | None,
+    max_distance: int,
 ) -> ListStatus:
     """Return the status of a snapshot that ``trusted`` vouches for; ``error``: prevents loading a newer one."""
     name = snapshot.manifest.list
@@ -89,4 +92,5 @@ def list_status(
         proved_at=proof.finished,
         damage=next((fault.error for fault in proof.faults if fault.manifest == snapshot.sha256), None),
         near_indexed=near_indexed,
+        max_distance=max_distance,
     )

@@ -5,7 +5,7 @@ byte for its quality. (Meta, vPDQ: https://github.com/facebook/ThreatExchange/tr
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -77,9 +77,13 @@ def checked_frames(frames: Iterable[tuple[bytes, int]]) -> list[tuple[bytes, int
 
 
 def match_video(
-    matching: NearMatching, search_set: SearchSet, frames: list[tuple[bytes, int]], rule: VideoRule
+    matching: NearMatching,
+    search_set: SearchSet,
+    stated: Mapping[ListName, int],
+    frames: list[tuple[bytes, int]],
+    rule: VideoRule,
 ) -> list[VideoHit]:
-    """Return the listed videos that match ``frames``, the best first."""
+    """Return the listed videos that match ``frames``, the best first; ``stated`` is as in `NearMatching.near`."""
     asked = sorted({digest for digest, quality in frames if quality >= rule.quality})
     if not asked:
         return []
@@ -89,7 +93,7 @@ def match_video(
     matched: dict[tuple[ListName, str], set[int]] = defaultdict(set)
     near: dict[tuple[ListName, str], set[bytes]] = defaultdict(set)
     labels: dict[tuple[ListName, str], tuple[int, str]] = {}
-    for number, hits in enumerate(matching.near(search_set, padded, rule.distance)):
+    for number, hits in enumerate(matching.near(search_set, stated, padded, rule.distance)):
         for hit in hits:
             if hit.digest[_PDQ] >= rule.quality:
                 video = hit.list, hit.entry

@@ -1,11 +1,11 @@
-"""The limits of a list's age in its manifests. If they change, they get a version of their own."""
+"""The limits of a list in its manifests: of its age, and of near matches. If they change, they get a version."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from syncd.catalog.changes import HeadNote, Records
 from syncd.catalog.records import OriginRecord, head_name
-from syncd.format.freshness import MaxAge, SourceAges
+from syncd.format.freshness import SourceAges, StatedLimits
 from syncd.format.manifest import Manifest
 from syncd.model import ListName
 from syncd.pipeline.settle.result import Settled
@@ -13,18 +13,21 @@ from syncd.publish.change import ListChange
 from syncd.publish.publication import Proposal
 
 
-def stating(settled: Settled, limits: MaxAge | None) -> Settled:
+def stating(settled: Settled, limits: StatedLimits | None) -> Settled:
     """Return a settled update whose versions state ``limits``; None: those of the version before."""
     proposal = settled.proposal
     if proposal is None or limits is None:
         return settled
-    changes = tuple(replace(change, max_age=limits) for change in proposal.changes)
+    changes = tuple(
+        replace(change, max_age=limits.max_age, max_distance=limits.max_distance) for change in proposal.changes
+    )
     return replace(settled, proposal=replace(proposal, changes=changes))
 
 
-def states_others(manifest: Manifest, limits: MaxAge) -> bool:
+def states_others(manifest: Manifest, limits: StatedLimits) -> bool:
     """Return True if a published list states other limits than ``limits``."""
-    return manifest.retired is None and manifest.max_age != limits
+    stated = manifest.max_age, manifest.max_distance
+    return manifest.retired is None and stated != (limits.max_age, limits.max_distance)
 
 
 def restated(
@@ -36,7 +39,7 @@ def restated(
     """
     changes, notes = [], {}
     for origin in origins:
-        name, limits = head_name(origin.source, origin.list), ages.of(origin.list)
+        name, limits = head_name(origin.source, origin.list), ages.stated(origin.list)
         manifest = heads.get(name)
         if manifest is not None and states_others(manifest, limits):
             changes.append(_restating(manifest, limits))
@@ -44,7 +47,7 @@ def restated(
     return Proposal("limits", tuple(changes), records=Records(notes=notes)) if changes else None
 
 
-def _restating(manifest: Manifest, limits: MaxAge) -> ListChange:
+def _restating(manifest: Manifest, limits: StatedLimits) -> ListChange:
     return ListChange(
         manifest.list,
         segments=(),
@@ -53,5 +56,6 @@ def _restating(manifest: Manifest, limits: MaxAge) -> ListChange:
         stack=manifest.stack,
         origin=manifest.origin,
         withheld=manifest.withheld,
-        max_age=limits,
+        max_age=limits.max_age,
+        max_distance=limits.max_distance,
     )

@@ -18,7 +18,7 @@ from syncd.feed.layout import TIMESTAMP
 from syncd.feed.locked import FeedLock
 from syncd.feed.shared import catch_up
 from syncd.feed.signed import load_repository
-from syncd.format.freshness import MaxAge, SourceAges
+from syncd.format.freshness import SourceAges, StatedLimits
 from syncd.format.manifest import Manifest
 from syncd.history.keep import keep, prune
 from syncd.limits import DEFAULT_LIMITS, ListLimits
@@ -90,15 +90,17 @@ class Publisher:
         """Call ``act`` with the feed's lock held, after waiting for it. Raises as `syncd.feed.locked.with_lock`."""
         return self.core.with_lock(purpose, act, _PATIENCE)
 
-    def publish_update(self, update: Update, now: datetime, sync_id: str, max_age: MaxAge | None = None) -> Settled:
-        """Judge an update and publish the part that passes; its version states ``max_age`` (None: as before).
+    def publish_update(
+        self, update: Update, now: datetime, sync_id: str, limits: StatedLimits | None = None
+    ) -> Settled:
+        """Judge an update and publish the part that passes; its version states ``limits`` (None: as before).
 
         Raises `RefusedError`, `StoreError`.
         """
         name = head_name(update.source, update.list)
 
         def settle(state: ListState) -> Settled:
-            return stating(settle_update(state, update, SettleContext(now, encode_update, sync_id=sync_id)), max_age)
+            return stating(settle_update(state, update, SettleContext(now, encode_update, sync_id=sync_id)), limits)
 
         return self.settle(f"publishing {name}", update.source, update.list, settle, now)
 
@@ -111,7 +113,7 @@ class Publisher:
         return self.settle(f"judging {own_name} of {source} again", source, own_name, settle, now)
 
     def state_limits(self, source: str, ages: SourceAges, now: datetime) -> tuple[Manifest, ...]:
-        """Publish a version of each of a source's lists that states other limits of its age. Return these versions.
+        """Publish a version of each of a source's lists that states other limits. Return these versions.
 
         Raises `RefusedError`, `StoreError`.
         """

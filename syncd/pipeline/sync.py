@@ -241,13 +241,13 @@ class _Sync:
             self._canaries.faults[self.folder.root] = error
 
     def _state_limits(self) -> SyncdError | None:
-        """Publish the limits of age of the lists that state others; return the error that prevents it."""
+        """Publish the limits of the lists that state others; return the error that prevents it."""
         ages = self.source.ages
         if ages is None or self.dry_run:
             return None
         heads = ((name, state.head) for name, state in self._states.items() if state.head)
         try:
-            if any(states_others(head, ages.of(name)) for name, head in heads):
+            if any(states_others(head, ages.stated(name)) for name, head in heads):
                 check_clock(self.publisher, self.clock(), self._is_confirmed)
                 self._changed |= bool(self.publisher.state_limits(self.source.name, ages, self.clock()))
         except SyncdError as error:
@@ -356,10 +356,10 @@ class _Sync:
 
     def _publish(self, name: ListName, update: Update) -> ListOutcome:
         self.progress("publish", 0, 0)
-        max_age = self.source.ages.of(name) if self.source.ages else None
+        limits = self.source.ages.stated(name) if self.source.ages else None
         staged = update.candidate
         self.folder.secure(name, (*staged.stack, *staged.delta))  # before a commit that names them
-        settled = self.publisher.publish_update(update, self.clock(), self.sync_id, max_age)
+        settled = self.publisher.publish_update(update, self.clock(), self.sync_id, limits)
         self._moved.add(name)
         good = Outcome.PUBLISHED if settled.changes_head else Outcome.UP_TO_DATE
         outcome = self.outcomes.judged(

@@ -49,11 +49,12 @@ class ListChange:
     retired: datetime | None = None
     """the time the list was retired; its stack is then empty"""
     critical: tuple[str, ...] | None = None
-    """None, here and down to ``max_age``: as in the version before"""
+    """None, here and down to ``max_distance``: as in the version before"""
     pinned: bool | None = None
     media: Media | None = None
     purpose: Purpose | None = None
     max_age: MaxAge | None = None
+    max_distance: int | None = None
     audit: AuditHead | None = None
     """None: the manifest states no audit head"""
 
@@ -93,7 +94,7 @@ def next_manifest(
     )
 
 
-_INHERITED: Final = ("critical", "pinned", "media", "purpose", "max_age")
+_INHERITED: Final = ("critical", "pinned", "media", "purpose", "max_age", "max_distance")
 
 
 def _inherited(change: ListChange, before: Manifest | None) -> dict[str, Any]:

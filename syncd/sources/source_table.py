@@ -2,12 +2,12 @@
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from syncd.errors import nearest
-from syncd.format.freshness import CRITICAL_AFTER_WARN, MaxAge, SourceAges, usual_warn
+from syncd.format.freshness import CRITICAL_AFTER_WARN, FARTHEST, MaxAge, SourceAges, usual_warn
 from syncd.limits import GateTable
 from syncd.model import LIST_NAME, ListName
 from syncd.settings import Interval, Lists, Seconds
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from syncd.sources.source import Source
 
 _LONGER: Final = "give a longer one; without it, the limits follow from the interval (docs/configuration.md)"
+
+
+Distance = Annotated[int, Field(ge=0, le=FARTHEST)]
 
 
 class AgeTable(BaseModel):
@@ -38,6 +41,8 @@ class SourceTable(BaseModel):
     max_age_warn: Seconds | None = None
     max_age_critical: Seconds | None = None
     ages: dict[str, AgeTable] = {}
+    max_distance: Distance = FARTHEST
+    distances: dict[str, Distance] = {}
 
     @property
     @abstractmethod
@@ -63,10 +68,10 @@ class SourceTable(BaseModel):
 
     def fault(self) -> tuple[str, str, str] | None:
         """Return a key that does not fit the others, with message and hint; None if all fit."""
-        for name in self.ages:
+        for name, key in [(name, "ages") for name in self.ages] + [(name, "distances") for name in self.distances]:
             if not LIST_NAME.fullmatch(name) or (self.lists and name not in self.lists):
                 hint = nearest(name, self.lists, "list") if self.lists else "write the list's name at the source"
-                return f"ages.{name}", "not a list of this source", hint
+                return f"{key}.{name}", "not a list of this source", hint
         for where, table in {"": AgeTable(), **{f"ages.{name}.": own for name, own in self.ages.items()}}.items():
             warn, critical = self._limits(table)
             if warn < 2 * self.interval:
@@ -76,9 +81,10 @@ class SourceTable(BaseModel):
         return self.gate.fault()
 
     def max_ages(self) -> SourceAges:
-        """Return the limits of the ages of the source's lists."""
+        """Return the limits of the source's lists."""
         of_lists = {ListName(name): _max_age(self._limits(own)) for name, own in self.ages.items()}
-        return SourceAges(_max_age(self._limits(AgeTable())), of_lists)
+        distances = {ListName(name): distance for name, distance in self.distances.items()}
+        return SourceAges(_max_age(self._limits(AgeTable())), of_lists, self.max_distance, distances)
 
     def _limits(self, table: AgeTable) -> tuple[int, int]:
         """Return the limits that a table gives. Keys that it lacks are those of the source, or follow its interval."""
