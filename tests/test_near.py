@@ -11,7 +11,7 @@ import pytest
 from command_line import syncd
 from syncd.errors import AlgorithmNotHeld, RefusedError, UsageError
 from syncd.feed.folder import FeedFolder
-from syncd.format import near, near_index
+from syncd.format import hamming, near, near_index
 from syncd.format.derived import index_path
 from syncd.matcher import Matcher, NearHit, VideoRule
 from syncd.matcher.indexing import make_indexes
@@ -339,7 +339,7 @@ def test_verify_finds_an_index_whose_checksums_are_sound_and_whose_rows_are_wron
 ) -> None:
     """It was made by another program, or by a bug: `verify` derives it again."""
     with monkeypatch.context() as patched:
-        right = near_index.table_parts
+        right = hamming.table_parts
         patched.setattr(
             near_index,
             "table_parts",

@@ -134,7 +134,7 @@ def chunks_of(count: int) -> tuple[Chunk, ...]:
 
 
 class _Shifts:
-    """Where the bits of all chunks lie, as columns: to read all of a few digests in a few steps."""
+    """The places of the bits of all chunks, as columns: the values of a few digests are read in a few steps."""
 
     def __init__(self, count: int) -> None:
         chunks = chunks_of(count)

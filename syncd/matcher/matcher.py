@@ -115,8 +115,9 @@ class Matcher:
         old. Segment bytes were proved by the pull (`syncd verify` proves them again). ``stale``: with "serve", a list
         is searched however old it is, and `status` reports its age; with "refuse", a look-up that would search a stale
         list raises `StaleList`. ``farthest``: the largest distance of near matches, in bits, if it is to be smaller
-        than the operator states: one for all lists, or one for each list, by name, and for all others under ``""``. ``make_indexes``: a near look-up that finds no
-        index has it made in a background thread; False for a process that ends too soon for that.
+        than the operator states: one for all lists, or one for each list, by name, and for all others under ``""``.
+        ``make_indexes``: a near look-up that finds no index has it made in a background thread; False for a process
+        that ends too soon for that.
         Raises `UsageError`, `RefusedError`, `TrustError`, `MismatchError`, `SegmentError`, `StoreError`; with ``feed``
         also `SourceError`.
         """

@@ -30,6 +30,8 @@ FLOOD: Final = frozenset(range(100, 125))
 """more additions than the operator's gate lets pass"""
 VIDEOS: Final = frozenset(range(60, 70))
 KNOWN_GOOD: Final = frozenset({80, 81})
+PICTURES: Final = 1 << 15
+"""PDQ digests in a list of pictures: as many as an index for near look-ups is made for"""
 MISSED: Final = 1
 """The number that a damaged copy misses."""
 LATER: Final = 40
@@ -171,6 +173,17 @@ def _alter_segments(base: Path) -> None:
         path.write_bytes(path.read_bytes().replace(content, content[:-1] + bytes([content[-1] ^ 1])))
 
 
+def pdq(number: int) -> bytes:
+    """Return the PDQ digest of a number; unlike those of images, it is as far from the others as random ones."""
+    return hashlib.sha256(f"image {number}".encode()).digest()
+
+
+def _write_pictures(base: Path) -> None:
+    """Write a list that is long enough for an index for near look-ups."""
+    lines = [f"pdq,{pdq(number).hex()},p{number},A" for number in range(PICTURES)]
+    (base / "pictures.csv").write_text("\n".join(["algorithm,digest,entry,label", *lines, ""]))
+
+
 def _note_silent_instance(base: Path) -> None:
     """Let an instance of the matcher have reported its versions a day ago, as a daemon records it."""
     with Catalog.open(StateFolder(base / "state").catalog) as catalog:
@@ -194,6 +207,7 @@ def _make_list_key(keys: str) -> Callable[[Path], None]:
 PUBLISH: Final = "feed publish partner --list images"
 PULL_COPY: Final = command("pull file://{base}/state/feed --root state/feed/root.json --dir copy")
 PULL_MIRROR: Final = command("pull file://{base}/partner --root partner/root.json --dir mirror")
+PULL_NO_INDEX: Final = replace(PULL_MIRROR, arguments=(*PULL_MIRROR.arguments, "--no-near-indexes"))
 SYNC: Final = command("sync")
 SYNC_DROPPED: Final = command("sync --config drop.toml")
 PUBLISH_NEWS: Final = command(f"{PUBLISH} --add add.csv --remove remove.csv")
@@ -228,6 +242,12 @@ WITH_SEVEN: Final = Folder(
     STANDING,
 )
 WITH_EIGHTH: Final = Folder("with the eighth delta", (PUBLISH_NEWS,), WITH_SEVEN)
+WITH_PICTURES: Final = Folder(
+    "with pictures",
+    (command("feed publish partner --list pictures --new --full pictures.csv"), PULL_NO_INDEX),
+    STANDING,
+    _write_pictures,
+)
 WITH_FLOOD: Final = Folder("with a flood", (command(f"{PUBLISH} --add flood.csv"),), STANDING)
 WITH_HOLD: Final = Folder("with a hold", (SYNC,), WITH_FLOOD)
 WITH_SUPPRESSION: Final = Folder(

@@ -8,6 +8,7 @@ from typing import Any, Final
 from stops import folders
 from stops.backups import check_backup
 from stops.folders import FLOOD, FULL, KNOWN_GOOD, LATER, MISSED, NEWS, PUBLISH, RIPE, VIDEOS, Folder, command, digest
+from stops.near import check_near
 from stops.processes import Command, Processes
 
 RETIRED: Final = "retired"
@@ -337,6 +338,7 @@ _MATCHERS: Final = (
     _of_matcher("pull-first", folders.PARTNER, None, FULL, FULL | {LATER}),
     _of_matcher("pull-delta", folders.WITH_NEWS, FULL, NEWS, NEWS | {LATER}),
     _of_matcher("pull-fold", folders.WITH_EIGHTH, RIPE, RIPE - {5} | {30}, RIPE - {5} | {30, LATER}),
+    _of_matcher("pull-near-index", folders.WITH_PICTURES, FULL, FULL, FULL | {LATER}, check=check_near),
     _of_matcher("pull-retired", folders.RETIRED_FEED, FULL, RETIRED, frozenset({LATER})),
     _of_matcher("pull-cut-short", folders.CUT_SHORT, FULL, NEWS, NEWS | {LATER}, damaged=True),
     _of_matcher("pull-check", folders.ALTERED, FULL - {MISSED}, FULL, FULL | {LATER}, "--check", damaged=True),
@@ -382,7 +384,7 @@ ELSEWHERE: Final = {
     "catalog copy": "test_catalog_copy.py",
     "store copy": "test_store_copy.py",
 }
-"""Commands that do not end, need a server of databases or buckets, or need lists of PDQ; each with its tests."""
+"""Commands that do not end, need a server of databases or buckets, or read a list of PDQ; each with its tests."""
 WRITING_OPTIONS: Final = {"--out", "--skip-bad", "--accept-clock", "--with-keys", "--extend"}
 """Options that let a command write more, or something else: with each there is a story."""
 assert KNOWN_GOOD.isdisjoint(FULL)
