@@ -30,6 +30,7 @@ from syncd.pipeline.answers import read_answers
 from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.preparation import Prepare
 from syncd.pipeline.prepare import prepare
+from syncd.pipeline.publisher import Publisher
 from syncd.pipeline.sync import sync_source
 from world import Clock, World
 
@@ -187,7 +188,7 @@ class PartnerWorld:
     """An operator with some unsigned partners, and a matcher that pulls."""
 
     world: World
-    sources: Mapping[str, Source]
+    sources: dict[str, Source]
     model: Model
     """of the first partner: its time is everybody's"""
     more: str = ""
@@ -242,18 +243,7 @@ class PartnerWorld:
     def published(self, name: str) -> set[Row]:
         """The rows of the published lists of a source."""
         with self.world.publisher() as publisher:
-            stacks = {
-                own: publisher.list_state(name, own).head_basis.stacks
-                for own in self.sources[name].lists
-                if publisher.catalog.head(head_name(name, own)) is not None
-            }
-            return {
-                Row(own, str(algorithm), bytes(digest).ljust(rows.width, b"\0").hex(), entry, rows.labels[code])
-                for own, by_algorithm in stacks.items()
-                for algorithm, stack in by_algorithm.items()
-                for rows in stack.effective()
-                for digest, entry, code in zip(rows.digests, rows.entries.to_pylist(), rows.codes, strict=True)
-            }
+            return published(publisher, self.sources[name])
 
     def origin(self, name: str, own: ListName) -> OriginRecord:
         """The record of a list as its partner states it."""
@@ -287,9 +277,26 @@ class PartnerWorld:
         return {
             row
             for row in rows
+            if row.algorithm in matcher.algorithms
             for hit in matcher.lookup(row.algorithm, row.digest)
             if (hit.list, hit.entry, hit.label) == (f"{name}.{row.list}", row.entry, row.label)
         }
+
+
+def published(publisher: Publisher, source: Source) -> set[Row]:
+    """The rows of the published lists of a source."""
+    stacks = {
+        own: publisher.list_state(source.name, own).head_basis.stacks
+        for own in source.lists
+        if publisher.catalog.head(head_name(source.name, own)) is not None
+    }
+    return {
+        Row(own, str(algorithm), bytes(digest).ljust(rows.width, b"\0").hex(), entry, rows.labels[code])
+        for own, by_algorithm in stacks.items()
+        for algorithm, stack in by_algorithm.items()
+        for rows in stack.effective()
+        for digest, entry, code in zip(rows.digests, rows.entries.to_pylist(), rows.codes, strict=True)
+    }
 
 
 @contextlib.contextmanager
@@ -298,7 +305,7 @@ def partner_world(
 ) -> Iterator[PartnerWorld]:
     """An operator with a partner of each type named, each with some records. ``start``: the time of the beginning."""
     with contextlib.ExitStack() as stack:
-        sources = {}
+        sources: dict[str, Source] = {}
         for word in words:
             model = Model() if start is None else Model(start)
             sources[word] = Source(KINDS[word], stack.enter_context(KINDS[word].make(model).running()))

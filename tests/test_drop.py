@@ -15,6 +15,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from partners.drop import FILE, FakeDrop
+from partners.model import Model
 from scripted import IMAGES
 from syncd.errors import ConfigError, FeedError, SourceError
 from syncd.limits import DEFAULT_LIMITS
@@ -274,3 +276,18 @@ def test_a_file_at_an_address(hotline: Hotline) -> None:
         assert hotline.sync() is Outcome.UP_TO_DATE
         assert hotline.entries() == ["e5"]
         server.shutdown()
+
+
+def test_a_file_that_is_replaced_while_it_is_fetched(hotline: Hotline) -> None:
+    """It is fetched again with its new checksum: that is no reason to reject it."""
+    model = Model()
+    for number in range(3):
+        model.put(number)
+    with FakeDrop(model).running() as fake:
+        hotline.source = replace(hotline.source, folder=None, url=fake.url + FILE)
+        fake.before[4] = lambda: model.delete(1)  # after the four files that may lie beside it
+        assert hotline.sync() is Outcome.PUBLISHED
+        assert hotline.entries() == ["e0", "e2"]
+        assert [asked.path for asked in fake.asked].count(FILE) == 2
+        assert hotline.sync() is Outcome.UP_TO_DATE
+        assert [asked.path for asked in fake.asked].count(FILE) == 2

@@ -41,6 +41,8 @@ _NUMBERED: Final = re.compile(r"(?:.*[^0-9])?(?P<number>[0-9]{1,15})\.(?P<kind>f
 _LARGEST: Final = 64 << 30
 _SMALL: Final = 1 << 20
 _NOT_FOUND: Final = 404
+_TRIES: Final = 3
+"""How often a file is fetched that is replaced while it is fetched."""
 _ASIDE: Final = "rows that cannot be read"
 
 
@@ -168,22 +170,28 @@ class _FileAtUrl:
     def complete(self, known: JsonValue) -> list[_DroppedFile]:
         """Fetch the file if it is complete, unless its checksum is that of ``known``.
 
-        Raises `SourceError`, `StoreError`.
+        If the files beside it change meanwhile, the partner has replaced it, and it is fetched again. Raises
+        `SourceError`, `StoreError`.
         """
         path = self.scratch / unquote(urlsplit(self.name).path)
-        small = {suffix: self._small(suffix) for suffix in _BESIDE}
-        if self.drop.complete == "checksum" and all(content is None for content in small.values()):
+        beside_it = {suffix: self._small(suffix) for suffix in _BESIDE}
+        if self.drop.complete == "checksum" and all(content is None for content in beside_it.values()):
             return []
-        stated = (small[".sha256"] or b"").split()[:1]
-        if stated and known == f"sha256:{stated[0].decode(errors='replace').lower()}":
-            return [_DroppedFile(path, str(known))]
-        for suffix, content in small.items():
+        for _ in range(_TRIES):
+            stated = (beside_it[".sha256"] or b"").split()[:1]
+            if stated and known == f"sha256:{stated[0].decode(errors='replace').lower()}":
+                return [_DroppedFile(path, str(known))]
+            with storage(path, "write"), path.open("wb") as stream:
+                for piece in self.peer.stream(self.name, _LARGEST, fresh=True):
+                    stream.write(piece)
+            now = {suffix: content and self._small(suffix) for suffix, content in beside_it.items()}
+            if now == beside_it:
+                break
+            beside_it = now
+        for suffix, content in beside_it.items():
             if content is not None:
                 with storage(path, "write"):
                     path.with_name(path.name + suffix).write_bytes(content)
-        with storage(path, "write"), path.open("wb") as stream:
-            for piece in self.peer.stream(self.name, _LARGEST, fresh=True):
-                stream.write(piece)
         return [_DroppedFile(path, f"sha256:{sha256_file(path)}")]
 
     def _small(self, suffix: str) -> bytes | None:
