@@ -79,7 +79,7 @@ CLUSTER_SEED ?=
 cluster: $(VENV)/.ready      ## kill, pause and cut off three daemons in any order: CLUSTER_SECONDS, a quarter of an hour
 	cd tests && PYTHONPATH=.. ../$(BIN)/python -m cluster.prove --seconds $(CLUSTER_SECONDS) $(if $(CLUSTER_SEED),--seed $(CLUSTER_SEED))
 
-bench: $(VENV)/.ready        ## every figure in one run: some minutes and 25 GB below the temporary folder
+bench: $(VENV)/.ready        ## every figure in one run: some minutes and 35 GB below the temporary folder
 	$(BIN)/python -m benchmarks
 
 install:                     ## units, users, folders and examples; prefix=/usr/local, DESTDIR= (docs/install.md)

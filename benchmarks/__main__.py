@@ -1,6 +1,6 @@
 """All benchmarks in one run, as one Markdown table: ``python -m benchmarks`` (or ``make bench``).
 
-Everything is made here, from a seed, below ``--workdir`` (some 10 GB for the full sizes), and kept for the next run.
+Everything is made here, from a seed, below ``--workdir`` (some 35 GB for the full sizes), and kept for the next run.
 Each line is a median where there are several runs. ``--rows`` makes a quick run with a smaller list: the targets are
 those of the full one.
 """
@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from benchmarks import cluster, fanout, history, load, lookup, near, publish, road, suppress, years
+from benchmarks import cluster, fanout, history, load, lookup, near, partners, publish, road, suppress, years
 from benchmarks.measure import Figure, Timing
 
 ROWS: Final = 10_000_000
@@ -47,6 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         *suppress.figures(workdir, rows),
         *fanout.figures(workdir, min(rows, FANNED_OUT)),
         *cluster.figures(workdir, rows, options.rounds),
+        *partners.figures(
+            workdir / "partners", rows, min(rows, partners.RECORDS), min(200 * rows, partners.VICS_BYTES)
+        ),
     ]
     print(_table(figures))
     content = {"rows": rows, "machine": _machine(), "figures": [_as_json(figure) for figure in figures]}

@@ -114,11 +114,11 @@ def in_process(work: Callable[..., None], *arguments: Any) -> Run:
     theirs.close()
     try:
         ours.recv()  # its imports are made
-        before = most = _anonymous(process.pid)
+        before = most = anonymous(process.pid)
         settle()
         ours.send(None)
         while not ours.poll(_SAMPLE_SECONDS):
-            most = max(most, _anonymous(process.pid))
+            most = max(most, anonymous(process.pid))
         return Run(Timing(*ours.recv()), most, before)
     finally:
         process.join()
@@ -131,7 +131,7 @@ def _child(pipe: Any, work: Callable[..., None], arguments: tuple[Any, ...]) -> 
     pipe.send((timing.wall, timing.cpu))
 
 
-def _anonymous(pid: int | None) -> int:
+def anonymous(pid: int | None) -> int:
     """Bytes of anonymous memory that a process holds: what it cannot give back by dropping mapped files."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("RssAnon:"):

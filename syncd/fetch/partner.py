@@ -76,6 +76,7 @@ class PartnerPeer(HttpPeer):
         }
         self.server_time: datetime | None = None
         """the partner's clock at the last answer; None if it states no time"""
+        self._closed = False
 
     def ask(self, call: PartnerCall, limit: int, read: Callable[[bytes], _T]) -> _T:
         """Return ``read`` of the body, which has at most ``limit`` bytes.
@@ -87,7 +88,14 @@ class PartnerPeer(HttpPeer):
             return read(self._body(call, limit))
         return self._retried(lambda: read(self._body(call, limit)))
 
+    def close(self) -> None:
+        """Close all connections, from any thread. A call that is under way fails, and is not tried again."""
+        self._closed = True
+        super().close()
+
     def _try_again(self, error: Exception) -> bool | float:
+        if self._closed:
+            return False
         asked = None
         passing = isinstance(error, (UnreachableError, CutShortError))
         if isinstance(error, HttpStatusError):

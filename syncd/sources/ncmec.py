@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Final, Literal
 
@@ -23,8 +24,9 @@ from syncd.fetch.http_errors import PEER_TROUBLE
 from syncd.fetch.partner import PartnerCall, PartnerPeer
 from syncd.format.manifest import Media
 from syncd.model import ListName
+from syncd.sources.ahead import ReadAhead
 from syncd.sources.documents import MOST_BYTES
-from syncd.sources.ncmec_page import INLINE, Entries, Link, NcmecEntry, NcmecReader
+from syncd.sources.ncmec_page import INLINE, Entries, Link, NcmecEntry, NcmecReader, parse_page
 from syncd.sources.partner import IMAGES, VIDEOS, PartnerSource, Redaction, words
 from syncd.sources.statements import Fingerprint, Page, PollRequest, Record
 from syncd.sources.values import sha256_of
@@ -149,21 +151,23 @@ class NcmecPoll:
         expected = entries.read + entries.ahead
         if expected > self._largest and stop - begin > 1:
             return _RangeEnd.TOO_LARGE
-        read, seen = entries.read, set[str]()
-        yield self._page(body, entries)
-        while entries.next:
-            if entries.next in seen:
-                raise SourceError("entries: the links to the next pages lead in a circle", hint=PEER_TROUBLE)
-            seen.add(entries.next)
-            if self._clock() - started > PAGING:
-                return _RangeEnd.EXPIRED
-            try:
-                body, entries = self._follow(entries.next)
-            except HttpStatusError as error:
-                if error.status in _GONE:
+        read, seen = entries.read, {entries.next}
+        with ReadAhead(self._peer) as ahead:
+            while entries.next:
+                if self._clock() - started > PAGING:
                     return _RangeEnd.EXPIRED
-                raise
-            read += entries.read
+                answer = ahead.start(partial(self._follow, entries.next))
+                yield self._page(body, entries)
+                try:
+                    body, entries = answer()
+                except HttpStatusError as error:
+                    if error.status in _GONE:
+                        return _RangeEnd.EXPIRED
+                    raise
+                if entries.next in seen:
+                    raise SourceError("entries: the links to the next pages lead in a circle", hint=PEER_TROUBLE)
+                seen.add(entries.next)
+                read += entries.read
             yield self._page(body, entries)
         return _RangeEnd.READ if read >= expected else _RangeEnd.CHANGED
 
@@ -177,17 +181,14 @@ class NcmecPoll:
 
     def _ask(self, begin: int, stop: int) -> tuple[bytes, Entries]:
         query = {"from": _stamp(begin), "to": _stamp(stop)}
-        return self._peer.ask(PartnerCall.of("entries", "v2/entries", query), MOST_BYTES, self._read)
+        return self._peer.ask(PartnerCall.of("entries", "v2/entries", query), MOST_BYTES, _parsed)
 
     def _follow(self, target: str) -> tuple[bytes, Entries]:
-        return self._peer.ask(PartnerCall("entries", target), MOST_BYTES, self._read)
-
-    def _read(self, body: bytes) -> tuple[bytes, Entries]:
-        return body, self._reader.read(body)
+        return self._peer.ask(PartnerCall("entries", target), MOST_BYTES, _parsed)
 
     def _page(self, body: bytes, entries: Entries) -> Page:
         self._done += entries.read
-        records = [self._record(entry) for entry in entries.entries]
+        records = [self._record(entry) for entry in self._reader.read(entries)]
         return Page(records, self._redact(body), self._done, self._done + entries.ahead)
 
     def _record(self, entry: NcmecEntry) -> Record:
@@ -206,6 +207,10 @@ class NcmecPoll:
             self._reader.aside.add(f"{link.name}: nothing at its link")
             return None
         return sha256_of(link.name, content)
+
+
+def _parsed(body: bytes) -> tuple[bytes, Entries]:
+    return body, parse_page(body)
 
 
 def _stamp(seconds: int) -> str:

@@ -40,6 +40,7 @@ FINGERPRINTS: Final = (*INLINE, NETCLEAN, *LINKED)
 
 _NAMES: Final = {"TMKSAFERHASH": "SSVH_SAFER_HASH", **{name.replace("_", ""): name for name in FINGERPRINTS}}
 """Names without ``_``, ``-`` and case. The documentation also prints TMK_SAFER_HASH."""
+_LISTS: Final = frozenset({"images", "videos"})
 _KINDS: Final = {"image": (IMAGES, False), "video": (VIDEOS, False)} | {
     "deletedimage": (IMAGES, True),
     "deletedvideo": (VIDEOS, True),
@@ -69,9 +70,10 @@ class NcmecEntry(NamedTuple):
 
 @dataclass(frozen=True)
 class Entries:
-    """One page of entries."""
+    """One page of entries, parsed but not read yet."""
 
-    entries: list[NcmecEntry]
+    parts: tuple[Any, ...]
+    """the elements of the answer"""
     read: int
     """entries in the answer, taken or not"""
     next: str
@@ -80,33 +82,42 @@ class Entries:
     """the number of entries on the pages that follow, as ``next`` states it; 0 if it does not"""
 
 
+def parse_page(body: bytes) -> Entries:
+    """Parse a page. Raises `CutShortError`, `FeedError`, `SourceError`."""
+    root = parse_xml(body, "entries")
+    if _local(root.tag) != "queryResult":
+        raise SourceError("entries: the answer is not a queryResult", hint=PEER_TROUBLE)
+    read, following = 0, ""
+    for part in root:
+        name = _local(part.tag)
+        if name in _LISTS:
+            read += len(part)
+        elif name == "paging":
+            following = next(((child.text or "").strip() for child in part if _local(child.tag) == "next"), "")
+    if following and not _NEXT.fullmatch(following):
+        raise SourceError("entries: the link to the next page is not a path", hint=PEER_TROUBLE)
+    start, last = _START.search(following), _MAX.search(following)
+    ahead = max(0, int(last[1]) - int(start[1]) + 1) if start and last else 0
+    return Entries(tuple(root), read, following, ahead)
+
+
 class NcmecReader:
-    """Reads answers as one source is configured: its lists, fingerprints and filters."""
+    """Reads pages as one source is configured: its lists, fingerprints and filters."""
 
     def __init__(self, lists: frozenset[ListName], wanted: frozenset[str], selection: RecordSelection) -> None:
         self._lists, self._wanted, self._selection = lists, wanted, selection
         self.aside = SetAside()
 
-    def read(self, body: bytes) -> Entries:
-        """Parse a page. Raises `CutShortError`, `FeedError`, `SourceError`."""
-        root = parse_xml(body, "entries")
-        if _local(root.tag) != "queryResult":
-            raise SourceError("entries: the answer is not a queryResult", hint=PEER_TROUBLE)
+    def read(self, page: Entries) -> list[NcmecEntry]:
+        """Return the entries of a page, as far as they are taken."""
         entries: list[NcmecEntry] = []
-        read, following = 0, ""
-        for part in root:
-            match _local(part.tag):
-                case "images" | "videos":
-                    read += len(part)
-                    entries.extend(self._entries(part))
-                case "paging":
-                    following = next(((child.text or "").strip() for child in part if _local(child.tag) == "next"), "")
-                case other:
-                    self.aside.unknown("part of an answer", other)
-        if following and not _NEXT.fullmatch(following):
-            raise SourceError("entries: the link to the next page is not a path", hint=PEER_TROUBLE)
-        start, last = _START.search(following), _MAX.search(following)
-        return Entries(entries, read, following, max(0, int(last[1]) - int(start[1]) + 1) if start and last else 0)
+        for part in page.parts:
+            name = _local(part.tag)
+            if name in _LISTS:
+                entries.extend(self._entries(part))
+            elif name != "paging":
+                self.aside.unknown("part of an answer", name)
+        return entries
 
     def _entries(self, part: Any) -> Iterator[NcmecEntry]:
         for child in part:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
@@ -20,6 +21,7 @@ from syncd.fetch.http_errors import PEER_TROUBLE
 from syncd.fetch.partner import PartnerCall, PartnerPeer
 from syncd.format.manifest import Media, Purpose
 from syncd.model import Algorithm, ListName
+from syncd.sources.ahead import ReadAhead
 from syncd.sources.documents import MOST_BYTES, parse_json
 from syncd.sources.json_records import JsonRecordReader
 from syncd.sources.partner import IMAGES, VIDEOS, PartnerSource, Redaction, reached_at
@@ -163,7 +165,7 @@ class StopNciiPoll:
         self.whole = reached is None or not self._now - STALE < at <= self._now + STALE
         self._start = FROM_THE_BEGINNING if self.whole or reached is None else reached
         self._next = self._start
-        self._done = 0
+        self._done = self._cut_off = 0
 
     @property
     def checkpoint(self) -> JsonValue:
@@ -173,24 +175,29 @@ class StopNciiPoll:
     @property
     def set_aside(self) -> Mapping[str, int]:
         """See `Poll.set_aside`."""
-        return self._redact.reasons(self._reader.aside.counts)
+        cut_off = {"page that came cut off": self._cut_off} if self._cut_off else {}
+        return self._redact.reasons(self._reader.aside.counts) | cut_off
 
     def pages(self) -> Iterator[Page]:
         """See `Poll.pages`."""
-        token, seen, more = "", set[str](), True
-        while more:
-            body, found = self._ask(token)
-            records = found.get("hashRecords")
-            if not isinstance(records, list):
-                raise SourceError("FetchHashes: the answer has no hashRecords", hint=PEER_TROUBLE)
-            self._done += len(records)
-            yield Page(self._reader.read(records), self._redact(body), self._done)
-            more, token = found.get("hasMoreRecords") is True, text_of(found, "nextPageToken")
-            if more and (not token or token in seen):
-                raise SourceError("FetchHashes: more pages are announced, without a way to them", hint=PEER_TROUBLE)
-            seen.add(token)
-            if not more:
-                self._reach(whole_number(found.get("nextSetTimestamp")))
+        seen, more = set[str](), True
+        with ReadAhead(self._peer) as ahead:
+            answer = ahead.start(partial(self._ask, ""))
+            while more:
+                body, found = answer()
+                records = found.get("hashRecords")
+                if not isinstance(records, list):
+                    raise SourceError("FetchHashes: the answer has no hashRecords", hint=PEER_TROUBLE)
+                more, token = found.get("hasMoreRecords") is True, text_of(found, "nextPageToken")
+                if more and (not token or token in seen):
+                    raise SourceError("FetchHashes: more pages are announced, without a way to them", hint=PEER_TROUBLE)
+                seen.add(token)
+                if more:
+                    answer = ahead.start(partial(self._ask, token))
+                self._done += len(records)
+                yield Page(self._reader.read(records), self._redact(body), self._done)
+                if not more:
+                    self._reach(whole_number(found.get("nextSetTimestamp")))
 
     def _reach(self, stated: int | None) -> None:
         """Move the checkpoint to the one that the last page states: neither back nor beyond now."""
@@ -212,7 +219,7 @@ class StopNciiPoll:
             try:
                 return body, parse_json(body, "FetchHashes")
             except TruncatedError:
-                self._reader.aside.add("page that came cut off")
+                self._cut_off += 1
                 self._size = max(1, self._size // 2)
         raise TruncatedError(
             f"FetchHashes: a page is not well-formed JSON, even with only {2 * self._size} records",

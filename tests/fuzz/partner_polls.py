@@ -35,6 +35,9 @@ class CannedPeer:
             raise SourceError("no answer")
         return read(body)
 
+    def close(self) -> None:
+        """Nothing to close."""
+
 
 class _Open(Protocol):
     """Opens a poll of one partner."""
