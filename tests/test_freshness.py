@@ -196,6 +196,8 @@ def test_the_largest_distance_of_near_matches_travels_with_the_limits(
     found = []
     for text in ("", "max_distance = 4\ndistances = { videos = 5 }\n", ""):
         configure(world.base / "syncd.toml", settings(world, text), monkeypatch)
+        if text:
+            world.publish(add=[row(9)])  # with news, one version states both
         assert syncd("sync").code == 0
         world.pull()
         with world.matcher() as matcher:

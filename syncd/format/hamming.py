@@ -6,6 +6,11 @@ So all near digests are among those that share, in some chunk, one of the few va
 (M. Norouzi, A. Punjani, D. J. Fleet: Fast Search in Hamming Space with Multi-Index Hashing, CVPR 2012, section 2.)
 Candidates are compared by all bits: nothing is missed, and nothing extra found.
 
+Most candidates can be dropped without fetching their digests. Go around the chunks and add up ``t + 1 - d``, d being
+the differences in a chunk: if the sum of all is positive, it stays positive all the way from some chunk on. So in one
+of the chunks that the two share, and the next, they differ in at most ``t + t' + 1`` bits. (J. Qin, C. Xiao:
+Pigeonring, VLDB 2018, section 3.) Beside each row the table has the first bits of its next chunk.
+
 `ChunkTable` is the table from values to rows, in memory or mapped. Its best number of chunks is about 256 divided by
 the binary logarithm of the number of rows; the answers are the same for each number.
 """
@@ -152,6 +157,10 @@ class _Shifts:
         value >>= self._unused
         return value.view(np.int64)
 
+    def tags(self, values: NDArray[np.int64], bits: int) -> NDArray[np.uint32]:
+        """Return the first ``bits`` of the chunk after each, of shape (n, count)."""
+        return np.roll(values >> (64 - self._unused.astype(np.int64) - bits), -1, axis=1).astype(np.uint32)
+
 
 _shifts: Final = lru_cache(_Shifts)
 
@@ -161,6 +170,11 @@ def directory_size(count: int) -> int:
     return sum((1 << chunk.bits) + 1 for chunk in chunks_of(count))
 
 
+def tag_bits(rows: int) -> int:
+    """Return how many bits of the next chunk stand beside a row: those that its number, of 32 bits, leaves free."""
+    return min(BITS // _MOST, 32 - max(1, (rows - 1).bit_length()))
+
+
 @dataclass(frozen=True)
 class _Probes:
     """The probes of one query: for each, its chunk, the bits to flip in its value, and its place in the directory."""
@@ -168,6 +182,8 @@ class _Probes:
     chunk: NDArray[np.int64]
     flip: NDArray[np.int64]
     place: NDArray[np.int64]
+    allowed: NDArray[np.uint8]
+    """the most differences in the next chunk"""
 
 
 def _thresholds(count: int, distance: int) -> tuple[int, ...]:
@@ -185,13 +201,15 @@ def probe_count(count: int, distance: int) -> int:
 
 @lru_cache(maxsize=64)
 def _probes(count: int, distance: int) -> _Probes:
-    chunks = chunks_of(count)
-    flips = [
-        _flips(chunk.bits, threshold) for chunk, threshold in zip(chunks, _thresholds(count, distance), strict=True)
-    ]
+    chunks, thresholds = chunks_of(count), np.array(_thresholds(count, distance))
+    flips = [_flips(chunk.bits, threshold) for chunk, threshold in zip(chunks, thresholds.tolist(), strict=True)]
     sizes = [len(flip) for flip in flips]
     places = np.concatenate([[0], np.cumsum([(1 << chunk.bits) + 1 for chunk in chunks])[:-1]])
-    return _Probes(np.repeat(np.arange(count), sizes), np.concatenate(flips), np.repeat(places, sizes))
+    flip = np.concatenate(flips)
+    allowed = np.repeat(thresholds + np.roll(thresholds, -1) + 1, sizes) - np.bitwise_count(flip)
+    return _Probes(
+        np.repeat(np.arange(count), sizes), flip, np.repeat(places, sizes), np.maximum(allowed, 0).astype(np.uint8)
+    )
 
 
 def _flips(bits: int, threshold: int) -> NDArray[np.int64]:
@@ -217,7 +235,7 @@ class ChunkTable:
     """For each chunk and value, the rows whose digests have it.
 
     ``directory``: uint32; for each chunk the place in ``rows`` of its first row of each value, and the end. ``rows``:
-    uint32; for each chunk all rows, sorted by value and number.
+    uint32; for each chunk all rows, sorted by value and number, with `tag_bits` of the next chunk below the number.
     """
 
     def __init__(self, digests: Digests, count: int, directory: Values, rows: Values) -> None:
@@ -225,6 +243,7 @@ class ChunkTable:
             raise ValueError("a table of chunks does not fit its digests")
         self._digests, self._count, self._directory, self._rows = digests, count, directory, rows
         self._width = digests.dtype.itemsize
+        self._tag_bits = np.uint32(tag_bits(len(digests)))
 
     @classmethod
     def in_memory(cls, digests: Digests, count: int | None = None) -> "ChunkTable":
@@ -253,7 +272,9 @@ class ChunkTable:
         return _joined([]) if not parts else tuple(map(np.concatenate, zip(*parts, strict=True)))  # type: ignore[return-value]
 
     def _near(self, asked: Words, first: int, probes: _Probes, distance: int) -> Pairs:
-        place = _shifts(self._count).values(asked).take(probes.chunk, axis=1)
+        values = _shifts(self._count).values(asked)
+        tags = _shifts(self._count).tags(values, int(self._tag_bits))
+        place = values.take(probes.chunk, axis=1)
         place ^= probes.flip
         place += probes.place
         place = place.reshape(-1)
@@ -263,8 +284,12 @@ class ChunkTable:
         rows -= first_row
         filled = rows.nonzero()[0]
         size, start = rows.take(filled).astype(np.int64), first_row.take(filled).astype(np.int64)
-        query = filled // len(probes.flip) if len(asked) > 1 else np.zeros(len(filled), np.int64)
-        parts = [self._compare(asked, distance, *some) for some in _bounded(query, start, size)]
+        query, probe = (
+            np.divmod(filled, len(probes.flip)) if len(asked) > 1 else (np.zeros(len(filled), np.int64), filled)
+        )
+        tag = tags.take(query * self._count + probes.chunk.take(probe))
+        found = _Found(query, start, size, tag, probes.allowed.take(probe))
+        parts = [self._compare(asked, distance, some) for some in _bounded(found)]
         if len(parts) == 1:
             query, row, apart = parts[0]
         else:
@@ -277,51 +302,77 @@ class ChunkTable:
         new[1:] = (row[1:] != row[:-1]) | (query[1:] != query[:-1])  # one row may be found by several chunks
         return query[new] + first, row[new], apart[new]
 
-    def _compare(
-        self, asked: Words, distance: int, query: NDArray[np.int64], start: NDArray[np.int64], size: NDArray[np.int64]
-    ) -> Pairs:
-        """Compare the rows at ``size`` places from each ``start`` with their query."""
-        ends = size.cumsum()
-        start -= ends
-        start += size
-        at = start.repeat(size)
+    def _compare(self, asked: Words, distance: int, found: "_Found") -> Pairs:
+        """Compare the rows of some values with their query."""
+        size = found.size
+        at = (found.start - size.cumsum() + size).repeat(size)
         at += np.arange(len(at))
         row = self._rows.take(at)
-        numbers = query.repeat(size) if len(asked) > 1 else np.zeros(len(row), np.int64)
+        tag = row & ((np.uint32(1) << self._tag_bits) - np.uint32(1))
+        tag ^= found.tag.repeat(size)
+        likely = (np.bitwise_count(tag) <= found.allowed.repeat(size)).nonzero()[0]
+        row = row.take(likely) >> self._tag_bits
+        numbers = found.query.repeat(size).take(likely) if len(asked) > 1 else np.zeros(len(row), np.int64)
         apart = _Distances(len(row)).of(words_of(self._digests.take(row)), asked.take(numbers, axis=0))
         near = (apart <= distance).nonzero()[0]
         return numbers.take(near), row.take(near).astype(np.int64), apart.take(near).astype(np.int64)
 
 
-def _bounded(
-    query: NDArray[np.int64], start: NDArray[np.int64], size: NDArray[np.int64]
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield ranges of rows, so many at a time that their candidates fit in memory. A large cluster is cut."""
-    if not len(size):
+@dataclass(frozen=True)
+class _Found:
+    """Values that were looked up, and have rows, as columns."""
+
+    query: NDArray[np.int64]
+    """the number of the query"""
+    start: NDArray[np.int64]
+    """the place of the first of the rows"""
+    size: NDArray[np.int64]
+    """their number"""
+    tag: NDArray[np.uint32]
+    """the first bits of the query's next chunk"""
+    allowed: NDArray[np.uint8]
+    """the most differences in the next chunk"""
+
+    def slice(self, low: int, high: int) -> "_Found":
+        return _Found(*(column[low:high] for column in self._columns()))
+
+    def cut(self) -> "_Found":
+        """Return the same with at most `_CANDIDATES` rows at a time: a large cluster is cut."""
+        pieces = -(-self.size // _CANDIDATES)
+        step = (np.arange(int(pieces.sum())) - np.repeat(np.cumsum(pieces) - pieces, pieces)) * _CANDIDATES
+        query, start, size, tag, allowed = (column.repeat(pieces) for column in self._columns())
+        return _Found(query, start + step, np.minimum(size - step, _CANDIDATES), tag, allowed)
+
+    def _columns(self) -> tuple[NDArray[Any], ...]:
+        return self.query, self.start, self.size, self.tag, self.allowed
+
+
+def _bounded(found: _Found) -> Iterator[_Found]:
+    """Yield the values in parts whose candidates fit in memory."""
+    if not len(found.size):
         return
-    if int(size.sum()) <= _CANDIDATES:
-        yield query, start, size
+    if int(found.size.sum()) <= _CANDIDATES:
+        yield found
         return
-    if int(size.max()) > _CANDIDATES:
-        pieces = -(-size // _CANDIDATES)
-        step = np.arange(int(pieces.sum())) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-        query, start = np.repeat(query, pieces), np.repeat(start, pieces) + step * _CANDIDATES
-        size = np.minimum(np.repeat(size, pieces) - step * _CANDIDATES, _CANDIDATES)
-    group = np.cumsum(size) // _CANDIDATES
-    cuts = [0, *(np.flatnonzero(np.diff(group)) + 1).tolist(), len(size)]
+    if int(found.size.max()) > _CANDIDATES:
+        found = found.cut()
+    group = np.cumsum(found.size) // _CANDIDATES
+    cuts = [0, *(np.flatnonzero(np.diff(group)) + 1).tolist(), len(found.size)]
     for low, high in pairwise(cuts):
-        yield query[low:high], start[low:high], size[low:high]
+        yield found.slice(low, high)
 
 
 def table_parts(digests: Digests, count: int) -> Iterator[tuple[NDArray[np.uint32], NDArray[np.uint32]]]:
     """Yield the directory and the rows of each chunk, in order: the same for the same digests."""
-    total = len(digests)
-    for number, chunk in enumerate(chunks_of(count)):
-        keyed = np.empty(total, np.uint64)
+    total, free, chunks = len(digests), tag_bits(len(digests)), chunks_of(count)
+    for number, (chunk, following) in enumerate(zip(chunks, (*chunks[1:], chunks[0]), strict=True)):
+        keyed = np.arange(total, dtype=np.uint64) << np.uint64(free)
+        tagged = Chunk(following.start, free)
         for start in range(0, total, _BLOCK):
-            values = chunk.values(words_of(digests[start : start + _BLOCK])).astype(np.uint64)
-            keyed[start : start + len(values)] = values << np.uint64(32)
-        keyed |= np.arange(total, dtype=np.uint64)
+            words, some = words_of(digests[start : start + _BLOCK]), keyed[start : start + _BLOCK]
+            some |= chunk.values(words).view(np.uint64) << np.uint64(32)
+            if free:
+                some |= tagged.values(words).view(np.uint64)
         keyed.sort()
         sizes = np.zeros((1 << chunk.bits) + 1, np.int64)
         for start in range(0, total, _BLOCK):

@@ -10,7 +10,7 @@ from syncd.format.lazy import lazy
 from syncd.format.rows import Digests
 from syncd.format.stack import Stack
 
-_WORTH_A_TABLE: Final = 1 << 16
+_WORTH_A_TABLE: Final = 1 << 14
 """Digests in the deltas from which a table in memory, of 50 bytes a digest, is faster than comparing all."""
 
 

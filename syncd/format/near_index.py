@@ -17,7 +17,7 @@ from syncd.model import Algorithm
 KIND: Final = "near"
 NEAR: Final = frozenset({Algorithm.PDQ, Algorithm.VPDQ})
 """Algorithms whose near matches are found: alike in the first 256 bits means alike images."""
-VERSION: Final = 1
+VERSION: Final = 2
 _WORTH_AN_INDEX: Final = 1 << 15
 """Rows. Fewer are compared one by one in a tenth of a millisecond."""
 
