@@ -1,9 +1,9 @@
 """The whole road on this machine, on real data: ``make run``, or ``python -m demo``.
 
 A partner publishes the hashes of software installed here (no media are involved), an operator syncs and publishes, a
-matcher pulls and recognises real files and an altered picture; then a change travels, and four attacks are refused.
-Everything runs on loopback in a temporary folder that is removed at the end. It takes less than a minute; the first
-time a little longer, since the hasher of pictures is built.
+matcher pulls and recognises real files and an altered picture; then a change travels, and a withdrawal by a partner
+that signs nothing, and four attacks are refused. Everything runs on loopback in a temporary folder that is removed at
+the end. It takes less than a minute; the first time a little longer, since the hasher of pictures is built.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from typing import Final, TypeVar
 from demo.data import Known, entries_of, real_hashes, still_there
 from demo.near import AlteredPicture
 from demo.partner import LIST, Partner, now
+from demo.unsigned import Withdrawal
 from syncd.catalog.folder import StateFolder
 from syncd.cli import output
 from syncd.errors import StoreError, SyncdError, UsageError
@@ -33,6 +34,7 @@ from syncd.pipeline.publisher import open_publisher
 from syncd.pipeline.sync import sync_source
 from syncd.service.web.partner import running_server
 from syncd.sources.signed_feed import SignedFeed
+from syncd.sources.source import Source
 from syncd.units import count
 
 _T = TypeVar("_T")
@@ -77,7 +79,7 @@ def _explain(base: Path) -> None:
     for command in (
         f"syncd feed status {base}/partner",
         f"SYNCD_CONFIG={base}/syncd.toml syncd status",
-        f"SYNCD_CONFIG={base}/syncd.toml syncd sync",
+        f"SYNCD_CONFIG={base}/syncd.toml syncd sync partner",
         f"syncd match {base}/copy {base}/upload.bin /bin/ls",
         f"syncd lookup {base}/copy md5:{'0' * 32}",
         f"syncd pull file://{base}/state/feed --root {base}/operator-root.json --dir {base}/copy",
@@ -105,6 +107,7 @@ class _Demo:
         self.recognise()
         self.recognise_altered()
         self.change()
+        self.withdraw()
         self.attacks()
         output.say("", f"Done in {time.monotonic() - self.started:.1f} s.")
 
@@ -199,6 +202,12 @@ class _Demo:
         _tell("pull, reload", f"{(answered - synced) * 1e3:.0f} ms")
         _tell("in all", f"{(answered - begun) * 1e3:.0f} ms from the partner's publish to the matcher's answer")
 
+    def withdraw(self) -> None:
+        """Follow a partner that signs nothing until it withdraws a hash."""
+        self.step("StopNCII, which signs nothing, withdraws a hash (played by a fake server)")
+        for word, text in Withdrawal(self.base / "syncd.toml", self._sync_source, self._pull).play(self.matcher):
+            _tell(word, text)
+
     def attacks(self) -> None:
         """Make four attacks. Each is refused by name, and the old snapshot is still served."""
         self.step("Attacks: each is refused, and the matcher goes on answering")
@@ -238,7 +247,9 @@ class _Demo:
         return self.matcher.status()[0].version
 
     def _sync(self, url: str) -> SyncOutcome:
-        source = SignedFeed("partner", url, self.partner.folder / "root.json")
+        return self._sync_source(SignedFeed("partner", url, self.partner.folder / "root.json"))
+
+    def _sync_source(self, source: Source) -> SyncOutcome:
         with open_publisher(self.state) as publisher, output.progress("sync") as progress:
             return sync_source(publisher, source, now, progress)
 

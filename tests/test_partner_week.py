@@ -17,8 +17,8 @@ import pytest
 
 from partner_faults import Trouble, happening, trouble
 from partner_world import KINDS, Kind, PartnerWorld, Row, Source, partner_world, published
-from partners.feed import FakeFeed
 from partners.model import Model
+from signed_partner import FakeFeed
 from syncd.errors import SyncdError
 from syncd.feed import garbage
 from syncd.limits import NO_LIMITS
