@@ -43,7 +43,7 @@ imports: $(VENV)/.ready
 	$(BIN)/lint-imports
 
 unit: $(VENV)/.ready system
-	$(BIN)/pytest --numprocesses auto --dist loadfile
+	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # Programs that tests use and pip does not install, as PROGRAM:PACKAGE of Debian; a file of the package will do. If they
 # are missing and we may not install them, the tests that need them are skipped, with the reason.

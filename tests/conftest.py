@@ -11,6 +11,7 @@ import stamina
 from databases import ENGINES, fill
 from engines import s3 as buckets
 from engines.postgres import PostgresServer, programs
+from quicker import folder_in_memory, share_statements, slow_first
 from standing import make_standing
 from syncd.database_address import DatabaseAddress
 from syncd.store.settings import BucketSettings
@@ -35,7 +36,35 @@ PARTLY_ON_BOTH = {
 }
 """Modules of which those marked `on_both` do; with the environment variable SYNCD_ON_BOTH all: ten minutes."""
 
+share_statements()
 os.umask(0o022)  # whoever runs the tests may have another; tests of other users read files that these make
+
+
+_IN_MEMORY = pytest.StashKey[Path]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the tests write into memory, unless --basetemp says where."""
+    folder = None if config.option.basetemp or hasattr(config, "workerinput") else folder_in_memory()
+    if folder is not None:
+        config.stash[_IN_MEMORY] = folder
+        config.option.basetemp = str(folder / "tests")
+        os.environ["TMPDIR"] = str(folder)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove what the tests wrote into memory."""
+    if folder := config.stash.get(_IN_MEMORY, None):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run modules that take long first."""
+    by_module: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        by_module.setdefault(item.path.stem, []).append(item)
+    items[:] = [item for name in slow_first(list(by_module)) for item in by_module[name]]
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ HALF: Final = "half"
 """In a trace: the process is in the middle of a write."""
 _UNNAMED: Final = re.compile(r"#\d+ \(deleted\)$")
 """The path of a file without a name; the number is its inode."""
-_SERVER: Final = Path(__file__).parent / "server.py"
+_TESTS: Final = Path(__file__).parents[1]
 
 
 class How(IntEnum):
@@ -100,7 +100,8 @@ class Processes:
     def __init__(self, library: Path) -> None:
         self._output = tempfile.TemporaryDirectory(prefix="stops-")
         self._server = subprocess.Popen(
-            [sys.executable, str(_SERVER)],
+            [sys.executable, "-m", "stops.server"],
+            cwd=_TESTS,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

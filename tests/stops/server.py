@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy.dialects.sqlite.base import SQLiteDialect
-from sqlalchemy.engine import Engine
-from sqlalchemy.util import LRUCache
+
+from quicker import share_statements
 
 COLLECT_AFTER = 50_000
 """As the console script does."""
@@ -103,15 +102,6 @@ def run_one(command: dict[str, Any], output: str) -> int:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-
-
-def share_statements() -> None:
-    """Let a child find the SQL statements that were compiled in this process, instead of compiling them again."""
-    compiled: LRUCache[Any, Any] = LRUCache(10_000)
-    Engine._compiled_cache = property(lambda _: compiled, lambda _, own: None)  # type: ignore[assignment]
-    # The dialect is a part of the key, by its identity. All of ours are alike.
-    SQLiteDialect.__hash__ = lambda self: 1  # type: ignore[method-assign]
-    SQLiteDialect.__eq__ = lambda one, other: type(one) is type(other)  # type: ignore[method-assign]
 
 
 def serve() -> None:
