@@ -2,7 +2,7 @@
 
 import contextlib
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
@@ -36,6 +36,13 @@ LASTING: dict[str, Fault] = {
     "something else": instead(b'{"unexpected": [1, 2]}'),
     "nothing": instead(b""),
 }
+QUIRKS: Mapping[str, Mapping[str, Sequence[object]]] = {
+    "ncmec": {"upper": (False, True), "page": (2, 3, 5)},
+    "stopncii": {"falls": (False, True), "cut_above": (None, None, 2), "most": (2, 800)},
+    "tcap": {"lasts": (1000, 2), "page": (2, 3)},
+    "threatexchange": {"empty_pages": (False, True), "page": (2, 3, 5)},
+}
+"""What partners may do at any time, by type: attributes of the fake servers, and their values."""
 HERE = ("timeout", "killed", "killed before a commit", "killed after a commit", "out of time")
 """What happens on this side."""
 
@@ -68,6 +75,13 @@ def trouble(rng: random.Random) -> Trouble:
     if rng.random() < 0.5:
         return Trouble(passing=passing, changes=changes)
     return Trouble(rng.choice([*LASTING, *HERE, *HERE]), rng.randrange(5), passing, changes)
+
+
+def have_quirks(word: str, fake: FakePartner, rng: random.Random) -> None:
+    """Let a partner have other quirks."""
+    for name, values in QUIRKS.get(word, {}).items():
+        assert hasattr(fake, name)
+        setattr(fake, name, rng.choice(values))
 
 
 class _Faults(dict[int, Fault]):

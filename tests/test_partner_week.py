@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from partner_faults import Trouble, happening, trouble
+from partner_faults import Trouble, happening, have_quirks, trouble
 from partner_world import KINDS, Kind, PartnerWorld, Row, Source, partner_world, published
 from partners.model import Model
 from signed_partner import FakeFeed
@@ -107,6 +107,7 @@ class Week:
                 self.road.configure()
             if self.rng.random() < 0.1:
                 self.restart()
+            have_quirks(name, life.source.fake, life.rng)
             self.turn(life, trouble(life.rng))
         self.road.tick(EVERY * 3600)
 
