@@ -19,7 +19,9 @@ from partners.drop import FILE, FakeDrop
 from partners.model import Model
 from scripted import IMAGES
 from syncd.errors import ConfigError, FeedError, SourceError
+from syncd.format.batch import Batch
 from syncd.limits import DEFAULT_LIMITS
+from syncd.listfile import ListFiles
 from syncd.outcomes import Outcome
 from syncd.pipeline.sync import sync_source
 from syncd.service.worker import Worker
@@ -153,6 +155,23 @@ def test_a_file_that_shrinks_too_much_holds(hotline: Hotline) -> None:
     hotline.drop("two.csv", *range(20))
     assert hotline.sync() is Outcome.HELD
     assert len(hotline.entries()) == 200
+
+
+def test_a_file_that_changes_while_it_is_read(hotline: Hotline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows which part of which file was read: it is read again at the next sync."""
+    read = ListFiles.read
+
+    def changing(files: ListFiles, scratch: Path) -> Batch:
+        batch = read(files, scratch)
+        hotline.drop("list.csv", 1, 2, 3)
+        return batch
+
+    hotline.drop("list.csv", 1, 2)
+    with monkeypatch.context() as patched:
+        patched.setattr(ListFiles, "read", changing)
+        assert hotline.sync() is Outcome.UNREACHABLE
+    assert hotline.sync() is Outcome.PUBLISHED
+    assert hotline.entries() == ["e1", "e2", "e3"]
 
 
 def test_minisign(hotline: Hotline, tmp_path: Path) -> None:

@@ -115,6 +115,20 @@ def test_withdrawals_are_applied(fake: FakeStopNcii, source: StopNcii) -> None:
     assert fake.asked[-1].query["startTimestamp"] == str(FIRST + 22)
 
 
+def test_a_hash_has_one_entry_in_either_case(fake: FakeStopNcii, source: StopNcii) -> None:
+    """Stated in upper case and withdrawn in lower case, it is gone; other values are kept as they are written."""
+    usual = {"signalType": "ImagePDQ", "caseNumbers": {}}
+    fake.extra += [
+        {**usual, "hashValue": "AB" * 32, "hashStatus": "Active"},
+        {**usual, "hashValue": "ab" * 32, "hashStatus": "Withdrawn"},
+        {"signalType": "Text", "hashValue": "QQ", "hashStatus": "Active"},
+        {"signalType": "Text", "hashValue": "qq", "hashStatus": "Withdrawn"},
+    ]
+    mirror = Mirror(source)
+    mirror.poll(fake.model.time)
+    assert stated(mirror) == fake.state | {("other", sha256("QQ")): ("Active", "text-sha256")}
+
+
 def test_an_entry_never_shows_a_hash(fake: FakeStopNcii, source: StopNcii) -> None:
     """The partner's key contains the hash itself, and entries are shown to operators."""
     mirror = Mirror(source)
