@@ -11,7 +11,10 @@ import pytest
 
 from partner_child import Children, children
 from partner_world import KINDS, PartnerWorld, partner_world
+from syncd.errors import StoreError
 from syncd.model import ListName
+from syncd.outcomes import Outcome
+from syncd.service.worker import Process, Worker, start
 from syncd.verify.state import prove_state
 
 MOST = 8
@@ -81,3 +84,29 @@ def killed_as(road: PartnerWorld, processes: Children, at: int, before: Any) -> 
         return False
     assert standing(road) == before
     return True
+
+
+def test_a_worker_that_is_killed_at_a_request_changes_nothing(tmp_path: Path) -> None:
+    """The process that holds the keys reports it and serves what it had; the next sync is exact."""
+    with partner_world(tmp_path, "ncmec") as road:
+        (source,) = road.sources.values()
+        road.sync()
+        source.fake.model.delete(2)
+        road.tick(60)
+        workers: list[Process] = []
+
+        def started() -> Process:
+            workers.append(start())
+            return workers[0]
+
+        def kill() -> None:
+            workers[0].kill()
+
+        before = standing(road)
+        source.fake.before = {len(source.fake.asked) + 1: kill}
+        outcome = road.sync(by=Worker(start=started))
+        assert isinstance(outcome.error, StoreError)
+        assert "ended by signal 9" in outcome.error.message
+        assert standing(road) == before
+        assert road.sync().outcome is Outcome.PUBLISHED
+        assert road.published("ncmec") == source.rows
