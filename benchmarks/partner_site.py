@@ -156,7 +156,7 @@ class StopNciiSite:
     def answer(self, target: str) -> Pieces:
         query = parse_qs(urlsplit(target).query)
         count = len(self._places) - 1
-        first = int(query.get("nextPageToken", ["0"])[0])
+        first = min(int(query.get("nextPageToken", ["0"])[0]), count)
         last = min(first + int(query["pageSize"][0]), count)
         head = {"count": last - first, "nextPageToken": str(last), "nextSetTimestamp": BEGAN + last * STEP}
         begin = json.dumps(head | {"hasMoreRecords": last < count})[:-1] + ', "hashRecords": ['
