@@ -191,7 +191,8 @@ class Column:
             blocks = places >> self._shift
             known = self._proved.take(blocks)
             if not known.all():
-                self._prove(np.unique(blocks[~known]))
+                some = np.sort(blocks[~known])
+                self._prove(some[np.diff(some, prepend=-1) > 0])  # np.unique imports a library: 8 ms in a new process
         return self._values.take(places)
 
     def slice(self, start: int, stop: int) -> NDArray[Any]:

@@ -18,7 +18,7 @@ the binary logarithm of the number of rows; the answers are the same for each nu
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import combinations, pairwise
+from itertools import pairwise
 from math import comb, log2
 from typing import Any, Final, Protocol
 
@@ -217,8 +217,14 @@ def _flips(bits: int, threshold: int) -> NDArray[np.int64]:
 
     Sorted: values whose first bits are alike lie on the same pages of the directory and of the rows.
     """
-    flips = [sum(1 << bit for bit in some) for size in range(threshold + 1) for some in combinations(range(bits), size)]
-    return np.sort(np.array(flips, np.int64))
+    if threshold < 0:
+        return np.zeros(0, np.int64)
+    sizes = [np.zeros(1, np.int64)]
+    last = np.array([-1])
+    for _ in range(threshold):  # set one more bit, above the last
+        some, last = (last[:, None] < np.arange(bits)).nonzero()
+        sizes.append(sizes[-1][some] | np.left_shift(1, last))
+    return np.sort(np.concatenate(sizes))
 
 
 class Values(Protocol):
