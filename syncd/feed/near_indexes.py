@@ -19,15 +19,12 @@ from syncd.format.derived import (
     unpaused,
 )
 from syncd.format.manifest import SegmentRef
-from syncd.format.near_index import KIND, VERSION, has_near_index, index_of, write_near_index
+from syncd.format.near_index import KIND, VERSION, has_near_index, index_length, index_of, write_near_index
 from syncd.format.segment import Segment
 from syncd.locks import lock
 from syncd.model import ListName
 
 LOCK: Final = "index.lock"
-_BYTES_A_ROW: Final = 64
-_DIRECTORY: Final = 512 << 20
-"""Bytes that the directory of an index takes at most."""
 
 
 def lacks_index(folder: FeedFolder, ref: SegmentRef) -> bool:
@@ -38,7 +35,7 @@ def lacks_index(folder: FeedFolder, ref: SegmentRef) -> bool:
 def index_segment(folder: FeedFolder, ref: SegmentRef, path: Path, pause: Pause = unpaused) -> None:
     """Make the near index of the segment at ``path``, if it lacks one. Call with `LOCK` held. Raises `StoreError`."""
     if lacks_index(folder, ref):
-        check_room(folder.root, min(_DIRECTORY, ref.rows * _BYTES_A_ROW) + ref.rows * _BYTES_A_ROW, "index")
+        check_room(folder.root, index_length(ref), "index")
         write_near_index(index_path(folder.root, ref.sha256, KIND), Segment.open(path, ref), pause)
 
 

@@ -32,10 +32,18 @@ def index_of(ref: SegmentRef) -> IndexOf:
     return IndexOf(KIND, VERSION, ref.sha256, {"chunks": chunk_count(ref.rows)})
 
 
+def index_length(ref: SegmentRef) -> int:
+    """Return the bytes that the index of a segment takes, with its checksums, to a few pages."""
+    count = chunk_count(ref.rows)
+    columns = (directory_size(count) + count * ref.rows) * np.dtype(np.uint32).itemsize
+    return columns + columns // 1024 + (1 << 14)
+
+
 def write_near_index(path: Path, segment: Segment, pause: Pause = unpaused) -> None:
     """Compute the index of a segment and install it at ``path``. Call with a lock held. Raises `StoreError`.
 
-    Takes about 1.3 seconds of processor time and 50 bytes of disk a row. ``pause`` is called after each piece.
+    Takes about 1.2 seconds of processor time for a million rows, and the disk that `index_length` returns. ``pause`` is
+    called after each piece.
     """
     of, count = index_of(segment.ref), chunk_count(segment.ref.rows)
     with written(path, of) as writer:
