@@ -294,7 +294,7 @@ class ChunkTable:
             np.divmod(filled, len(probes.flip)) if len(asked) > 1 else (np.zeros(len(filled), np.int64), filled)
         )
         tag = tags.take(query * self._count + probes.chunk.take(probe))
-        found = _Found(query, start, size, tag, probes.allowed.take(probe))
+        found = _FilledValues(query, start, size, tag, probes.allowed.take(probe))
         parts = [self._compare(asked, distance, some) for some in _bounded(found)]
         if len(parts) == 1:
             query, row, apart = parts[0]
@@ -308,7 +308,7 @@ class ChunkTable:
         new[1:] = (row[1:] != row[:-1]) | (query[1:] != query[:-1])  # one row may be found by several chunks
         return query[new] + first, row[new], apart[new]
 
-    def _compare(self, asked: Words, distance: int, found: "_Found") -> Pairs:
+    def _compare(self, asked: Words, distance: int, found: "_FilledValues") -> Pairs:
         """Compare the rows of some values with their query."""
         size = found.size
         at = (found.start - size.cumsum() + size).repeat(size)
@@ -325,7 +325,7 @@ class ChunkTable:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _FilledValues:
     """Values that were looked up, and have rows, as columns."""
 
     query: NDArray[np.int64]
@@ -339,21 +339,21 @@ class _Found:
     allowed: NDArray[np.uint8]
     """the most differences in the next chunk"""
 
-    def slice(self, low: int, high: int) -> "_Found":
-        return _Found(*(column[low:high] for column in self._columns()))
+    def slice(self, low: int, high: int) -> "_FilledValues":
+        return _FilledValues(*(column[low:high] for column in self._columns()))
 
-    def cut(self) -> "_Found":
+    def cut(self) -> "_FilledValues":
         """Return the same with at most `_CANDIDATES` rows at a time: a large cluster is cut."""
         pieces = -(-self.size // _CANDIDATES)
         step = (np.arange(int(pieces.sum())) - np.repeat(np.cumsum(pieces) - pieces, pieces)) * _CANDIDATES
         query, start, size, tag, allowed = (column.repeat(pieces) for column in self._columns())
-        return _Found(query, start + step, np.minimum(size - step, _CANDIDATES), tag, allowed)
+        return _FilledValues(query, start + step, np.minimum(size - step, _CANDIDATES), tag, allowed)
 
     def _columns(self) -> tuple[NDArray[Any], ...]:
         return self.query, self.start, self.size, self.tag, self.allowed
 
 
-def _bounded(found: _Found) -> Iterator[_Found]:
+def _bounded(found: _FilledValues) -> Iterator[_FilledValues]:
     """Yield the values in parts whose candidates fit in memory."""
     if not len(found.size):
         return
