@@ -35,7 +35,9 @@ def folder_in_memory() -> Path | None:
     no_programs = os.statvfs(_IN_MEMORY).f_flag & os.ST_NOEXEC
     if no_programs or shutil.disk_usage(_IN_MEMORY).free < _ROOM:
         return None
-    return Path(tempfile.mkdtemp(prefix="syncd-tests-", dir=_IN_MEMORY))
+    folder = Path(tempfile.mkdtemp(prefix="syncd-tests-", dir=_IN_MEMORY))
+    folder.chmod(0o755)  # servers and commands of other users work below it, as they do below /tmp
+    return folder
 
 
 def slow_first(names: list[str]) -> list[str]:
