@@ -123,7 +123,16 @@ class SqliteDatabase:
                     _copy_pages(pooled.driver_connection, staged)
                 install_file(staged, target, PRIVATE_FILE)
             finally:
-                staged.unlink(missing_ok=True)
+                remove_database(staged)
+
+
+def remove_database(path: Path) -> None:
+    """Remove a database with the logs that SQLite keeps beside it; some stay if SQLite could not remove them.
+
+    Raises `OSError`.
+    """
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

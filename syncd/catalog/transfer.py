@@ -12,7 +12,7 @@ from syncd.catalog.audit import append, check_chain, head_of
 from syncd.catalog.database import Database
 from syncd.catalog.records import AuditEntry
 from syncd.catalog.schema import bring_up, create
-from syncd.catalog.sqlite import SqliteDatabase
+from syncd.catalog.sqlite import SqliteDatabase, remove_database
 from syncd.catalog.tables import Stored, audit, daemons, leader, metadata, order_answers, orders, usable
 from syncd.errors import RefusedError, StoreError
 from syncd.files import PRIVATE_FILE, storage, temporary_path
@@ -118,5 +118,4 @@ def write_file(database: Database, target: Path) -> None:
         written.copy_file(target)
     finally:
         written.engine.dispose()
-        for suffix in ("", "-wal", "-shm"):
-            staged.with_name(staged.name + suffix).unlink(missing_ok=True)
+        remove_database(staged)

@@ -18,6 +18,7 @@ from syncd.acts import BackedUpState
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.folder import StateFolder
 from syncd.catalog.place import RECORD
+from syncd.catalog.sqlite import remove_database
 from syncd.errors import RefusedError, StoreError, UsageError
 from syncd.feed import garbage, layout
 from syncd.feed.folder import FeedFolder
@@ -141,7 +142,8 @@ class _Writer:
             self._total = sum(self._length(path) for path in {*named.values(), catalog})
             self._add(layout.CATALOG_FILE, catalog, PRIVATE_FILE)
         finally:
-            _remove(catalog)
+            with storage(catalog, "remove"):
+                remove_database(catalog)
         for name, content in metadata.items():
             self._put(f"{_METADATA}/{name}", content)
         self._put("feed/root.json", root)
@@ -269,9 +271,3 @@ def remove_left_over(state: StateFolder) -> None:
         history = HistoryFolder(private_folder(state.history))
         with contextlib.suppress(RefusedError), lock(history.lock, "removing the remains of a backup"):
             remove_temporaries(state.root)
-
-
-def _remove(catalog: Path) -> None:
-    with storage(catalog, "remove"):
-        for suffix in ("", "-wal", "-shm", "-journal"):
-            catalog.with_name(catalog.name + suffix).unlink(missing_ok=True)
