@@ -42,8 +42,9 @@ types: $(VENV)/.ready
 imports: $(VENV)/.ready
 	$(BIN)/lint-imports
 
+# One worker more than there are cores: tests of daemons and browsers spend much of their time waiting.
 unit: $(VENV)/.ready system
-	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist loadfile --no-loadscope-reorder
 
 # Programs that tests use and pip does not install, as PROGRAM:PACKAGE of Debian; a file of the package will do. If they
 # are missing and we may not install them, the tests that need them are skipped, with the reason.
