@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -387,23 +387,26 @@ from syncd.matcher import Feed, Matcher
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 matcher = Matcher.open(sys.argv[1])
 matcher.watch(3600.0, feed=Feed(sys.argv[2], instance="web"))
-time.sleep(60)
+print("it watches", flush=True)
+while True:
+    time.sleep(1)  # a signal in the instant before does not end it
 """
 
 
 def test_a_process_that_ends_checks_out(world: World, peer: EventPeer) -> None:
     """Without a call of its own: at the end of a worker that a restart replaces, say."""
-    process = subprocess.Popen([sys.executable, "-c", SERVICE, str(world.mirror), peer.url])
-    try:
+    command = [sys.executable, "-c", SERVICE, str(world.mirror), peer.url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process, ExitStack() as stack:
+        stack.callback(process.kill)
         name = f"web.{process.pid}"
+        assert process.stdout
+        assert process.stdout.readline() == b"it watches\n"
         first = peer.check_ins.get(timeout=20)
         assert (first["instance"], first["lists"]) == (name, {"images": 1})
         process.terminate()
         last = peer.check_ins.get(timeout=20)
         assert (last["instance"], last["lists"]) == (name, {})
         assert process.wait(20) == 0
-    finally:
-        process.kill()
 
 
 def test_a_matcher_that_closes_checks_out(world: World, peer: EventPeer) -> None:

@@ -86,12 +86,17 @@ class Environment:
     kernel_clock: Callable[[], KernelClock]
 
 
+_LOOK: Final = 1.0
+"""Seconds. A signal that arrives in the instant before a wait begins does not end it."""
+
+
 def _next(inbox: "queue.SimpleQueue[int]", seconds: float) -> int | None:
     """Return the next signal. None if it does not come within ``seconds``."""
-    try:
-        return inbox.get(timeout=seconds)
-    except queue.Empty:
-        return None
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        with suppress(queue.Empty):
+            return inbox.get(timeout=min(left, _LOOK))
+    return None
 
 
 class Daemon:
