@@ -79,6 +79,25 @@ def test_only_the_blocks_that_are_used_are_proved(tmp_path: Path) -> None:
     assert first.slice(0, 1024).tolist() == FIRST[:1024].tolist()
 
 
+def test_the_last_blocks_are_proved_together(tmp_path: Path) -> None:
+    """One of 600 is damaged and never used: when only two are left to prove, it is told."""
+    path, many = index_path(tmp_path, OF.segment, OF.kind), np.arange(600 * 1024, dtype=np.uint32)
+    with written(path, OF) as writer:
+        writer.column("first", np.uint32, len(many)).append(many)
+    with path.open("r+b") as file:
+        file.seek(4096 + 4096 * 599)
+        file.write(b"\xff")
+    index = DerivedIndex.open(path, OF)
+    assert index is not None
+    first = index.columns["first"]
+    starts = np.arange(0, len(many), 1024)
+    assert first.take(starts[:597]).tolist() == starts[:597].tolist()
+    with pytest.raises(DamagedIndexError):
+        first.take(starts[597:598])
+    with pytest.raises(DamagedIndexError):
+        first.take(starts[599:])
+
+
 @pytest.mark.parametrize("length", [0, 1, 4095, 4096, 5000])
 def test_a_cut_index_is_not_used(tmp_path: Path, length: int) -> None:
     """It is made again."""

@@ -34,6 +34,8 @@ MADE_AGAIN: Final = "it is made again from its segment; until then look-ups take
 _FORMAT: Final = 1
 _PAGE: Final = 4096
 _CHUNK: Final = 256 * _PAGE
+_FEW: Final = 256
+"""When only one block of so many is left to prove, the rest is proved at once, so that no look-up asks any more."""
 _ACCEPTED: Final = frozenset({"<u4", "<u8"})
 
 Pause = Callable[[int], None]
@@ -193,6 +195,8 @@ class Column:
             if not known.all():
                 some = np.sort(blocks[~known])
                 self._prove(some[np.diff(some, prepend=-1) > 0])  # np.unique imports a library: 8 ms in a new process
+                if 0 < self._left <= len(self._proved) // _FEW:
+                    self._prove(np.flatnonzero(~self._proved))
         return self._values.take(places)
 
     def slice(self, start: int, stop: int) -> NDArray[Any]:

@@ -146,7 +146,9 @@ class _Shifts:
         word, skip = (np.array(column) for column in zip(*(divmod(chunk.start, 64) for chunk in chunks), strict=True))
         self._word, self._next = word, np.minimum(word + 1, _WORDS - 1)
         self._skip, self._rest = skip.astype(np.uint64), (64 - skip).astype(np.uint64)
-        self._unused = np.array([64 - chunk.bits for chunk in chunks], np.uint64)
+        self._bits = np.array([chunk.bits for chunk in chunks])
+        self._unused = (64 - self._bits).astype(np.uint64)
+        self._following = np.append(np.arange(1, count), 0)
 
     def values(self, words: Words) -> NDArray[np.int64]:
         """Return the values of all chunks, of shape (n, count)."""
@@ -159,7 +161,8 @@ class _Shifts:
 
     def tags(self, values: NDArray[np.int64], bits: int) -> NDArray[np.uint32]:
         """Return the first ``bits`` of the chunk after each, of shape (n, count)."""
-        return np.roll(values >> (64 - self._unused.astype(np.int64) - bits), -1, axis=1).astype(np.uint32)
+        first: NDArray[np.uint32] = (values >> (self._bits - bits)).take(self._following, axis=1).astype(np.uint32)
+        return first
 
 
 _shifts: Final = lru_cache(_Shifts)
@@ -290,10 +293,12 @@ class ChunkTable:
         rows -= first_row
         filled = rows.nonzero()[0]
         size, start = rows.take(filled).astype(np.int64), first_row.take(filled).astype(np.int64)
-        query, probe = (
-            np.divmod(filled, len(probes.flip)) if len(asked) > 1 else (np.zeros(len(filled), np.int64), filled)
-        )
-        tag = tags.take(query * self._count + probes.chunk.take(probe))
+        if len(asked) > 1:
+            query, probe = np.divmod(filled, len(probes.flip))
+            tag = tags.take(query * self._count + probes.chunk.take(probe))
+        else:
+            query, probe = np.zeros(len(filled), np.int64), filled
+            tag = tags.take(probes.chunk.take(probe))
         found = _FilledValues(query, start, size, tag, probes.allowed.take(probe))
         parts = [self._compare(asked, distance, some) for some in _bounded(found)]
         if len(parts) == 1:
