@@ -10,7 +10,7 @@ import pytest
 
 from fuzz.targets import TARGETS, inputs, load
 
-SECONDS = os.environ.get("SYNCD_FUZZ_SECONDS", "4")
+SECONDS = os.environ.get("SYNCD_FUZZ_SECONDS", "5")
 SEED = os.environ.get("SYNCD_FUZZ_SEED", "1")
 
 

@@ -179,9 +179,10 @@ def pdq(number: int) -> bytes:
 
 
 def _write_pictures(base: Path) -> None:
-    """Write a list that is long enough for an index for near look-ups."""
-    lines = [f"pdq,{pdq(number).hex()},p{number},A" for number in range(PICTURES)]
-    (base / "pictures.csv").write_text("\n".join(["algorithm,digest,entry,label", *lines, ""]))
+    """Write a list that is long enough for an index for near look-ups, and an addition to it."""
+    for name, numbers in (("pictures", range(PICTURES)), ("more-pictures", range(PICTURES, PICTURES + 10))):
+        lines = [f"pdq,{pdq(number).hex()},p{number},A" for number in numbers]
+        (base / f"{name}.csv").write_text("\n".join(["algorithm,digest,entry,label", *lines, ""]))
 
 
 def _note_silent_instance(base: Path) -> None:
@@ -245,6 +246,18 @@ WITH_EIGHTH: Final = Folder("with the eighth delta", (PUBLISH_NEWS,), WITH_SEVEN
 WITH_PICTURES: Final = Folder(
     "with pictures",
     (command("feed publish partner --list pictures --new --full pictures.csv"), PULL_NO_INDEX),
+    STANDING,
+    _write_pictures,
+)
+WITH_FOLDED_PICTURES: Final = Folder(
+    "with a fold of pictures",
+    (
+        command("feed publish partner --list pictures --new --full pictures.csv"),
+        PULL_MIRROR,
+        command("feed publish partner --list pictures --add more-pictures.csv"),
+        PULL_MIRROR,
+        command("feed compact partner --all"),
+    ),
     STANDING,
     _write_pictures,
 )

@@ -339,6 +339,7 @@ _MATCHERS: Final = (
     _of_matcher("pull-delta", folders.WITH_NEWS, FULL, NEWS, NEWS | {LATER}),
     _of_matcher("pull-fold", folders.WITH_EIGHTH, RIPE, RIPE - {5} | {30}, RIPE - {5} | {30, LATER}),
     _of_matcher("pull-near-index", folders.WITH_PICTURES, FULL, FULL, FULL | {LATER}, check=check_near),
+    _of_matcher("pull-near-fold", folders.WITH_FOLDED_PICTURES, FULL, FULL, FULL | {LATER}, check=check_near),
     _of_matcher("pull-retired", folders.RETIRED_FEED, FULL, RETIRED, frozenset({LATER})),
     _of_matcher("pull-cut-short", folders.CUT_SHORT, FULL, NEWS, NEWS | {LATER}, damaged=True),
     _of_matcher("pull-check", folders.ALTERED, FULL - {MISSED}, FULL, FULL | {LATER}, "--check", damaged=True),
