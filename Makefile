@@ -68,7 +68,7 @@ FUZZ_SECONDS ?= 120
 FUZZ_SEED ?= 0
 fuzz: $(VENV)/.ready         ## the randomised tests with many more cases, FUZZ_SECONDS for each parser: half an hour
 	SYNCD_FUZZ=1 SYNCD_FUZZ_SECONDS=$(FUZZ_SECONDS) SYNCD_FUZZ_SEED=$(FUZZ_SEED) $(BIN)/pytest --numprocesses auto --timeout 900 \
-	  tests/test_head_and_origin.py tests/test_format_stack.py tests/test_partner_week.py tests/test_fuzz.py
+	  tests/test_head_and_origin.py tests/test_format_stack.py tests/test_partner_week.py tests/test_stated_story.py tests/test_fuzz.py
 
 CRASH_SECONDS ?=
 CRASH_SEED ?=

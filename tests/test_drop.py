@@ -1,7 +1,9 @@
 """Partners that drop files: into a folder, or at an https address."""
 
 import base64
+import gzip
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -26,6 +28,7 @@ from syncd.outcomes import Outcome
 from syncd.pipeline.sync import sync_source
 from syncd.service.worker import Worker
 from syncd.sources.drop import Drop
+from test_partners_files import CASE, VICS
 from test_stated import StatedWorld
 from world import row
 
@@ -42,10 +45,13 @@ class Hotline:
         self.source = Drop(name="ncp", list=IMAGES, folder=self.folder)
         self.dropped = 0
 
-    def drop(self, name: str, *numbers: int, checksum: bool = True, text: str | None = None) -> Path:
+    def drop(
+        self, name: str, *numbers: int, checksum: bool = True, text: str | None = None, content: bytes | None = None
+    ) -> Path:
         """Drop a file of rows, by default with its checksum."""
         path = self.folder / name
-        path.write_text(HEADER + "".join(",".join(row(number)) + "\n" for number in numbers) if text is None else text)
+        rows = HEADER + "".join(",".join(row(number)) + "\n" for number in numbers)
+        path.write_bytes((rows if text is None else text).encode() if content is None else content)
         self.dropped += 1
         seconds = 1_700_000_000 + self.dropped
         os.utime(path, (seconds, seconds))
@@ -145,6 +151,34 @@ def test_bad_rows_are_set_aside_and_counted(hotline: Hotline) -> None:
     hotline.drop("two.csv", text=f"{HEADER}sha256,abc,e2,A\n")
     assert hotline.sync() is Outcome.REJECTED
     assert hotline.entries() == ["e1"]
+
+
+def test_a_vics_hash_set_is_read_and_a_case_refused(hotline: Hotline) -> None:
+    """Compressed or not; of a case, which contains personal data, nothing is published, and nothing is kept either."""
+    hotline.source = replace(hotline.source, profile="vics", complete="rename")
+    hotline.drop("set.json.gz", checksum=False, content=gzip.compress(json.dumps(VICS).encode()))
+    assert hotline.sync() is Outcome.PUBLISHED
+    assert hotline.entries() == ["1", "1", "1", "2"]
+    kept = [path for path in hotline.world.state.root.rglob("*.zst") if "answers" in path.parts]
+    assert len(kept) == 1
+    (case,), media = CASE["value"], VICS["value"]
+    long = {"Media": [{"MediaID": number, "MD5": "ab" * 16, "x": "y" * 1000} for number in range(5000)]}
+    for number, text in enumerate(
+        [
+            json.dumps(CASE),
+            json.dumps({"value": [*media, case]}),
+            json.dumps({"value": [long]}),
+            json.dumps({"CaseID": 1, "MD5": None}, indent=1),
+            json.dumps(case),
+        ]
+    ):
+        hotline.drop(f"{number}.json", checksum=False, text=text)
+        assert hotline.sync() is Outcome.REJECTED
+        assert isinstance(hotline.outcome.error, FeedError)
+        assert "a case and not a hash set" in hotline.outcome.error.message
+        assert "hash set" in (hotline.outcome.error.hint or "")
+    assert hotline.entries() == ["1", "1", "1", "2"]
+    assert [path for path in hotline.world.state.root.rglob("*.zst") if "answers" in path.parts] == kept
 
 
 def test_a_file_that_shrinks_too_much_holds(hotline: Hotline) -> None:

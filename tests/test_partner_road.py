@@ -77,6 +77,7 @@ def test_a_withdrawal_reaches_the_matcher(road: PartnerWorld) -> None:
     assert road.matched(word, matcher, first | second) == second
     answers = [answer for own in source.lists for answer in road.answers(word, own)]
     assert answers
+    assert evidence(road.world.state.feed.root) + evidence(road.world.copy) == []
     assert {redacted(answer) for answer in answers} <= {redacted(sent) for sent in source.fake.sent}
     assert road.sync().outcome is Outcome.UP_TO_DATE
     assert prove_state(road.world.state, None, road.clock()).faults == ()
@@ -84,6 +85,11 @@ def test_a_withdrawal_reaches_the_matcher(road: PartnerWorld) -> None:
     assert (shown.code, shown.json["faults"]) == (0, [])
     copy = syncd("verify", road.world.copy, "--root", road.world.operator_root)
     assert (copy.code, copy.err) == (0, "")
+
+
+def evidence(folder: Path) -> list[Path]:
+    """Raw answers where matchers can fetch; they are kept below the source's own folder."""
+    return [path for path in folder.rglob("*") if path.name == "answers" or path.suffix == ".zst"]
 
 
 def redacted(answer: bytes) -> bytes:

@@ -1,5 +1,7 @@
 """Operators' acts on lists that nobody signed: they are as on any other."""
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -10,17 +12,20 @@ from scripted import IMAGES, ScriptedSource, fingerprint, record
 from syncd.catalog.decisions import HoldState
 from syncd.errors import StoreError
 from syncd.fetch import Meter
+from syncd.format import manifest as manifests
+from syncd.format.manifest import Manifest, ManifestRef
 from syncd.limits import DEFAULT_LIMITS
-from syncd.model import Digest
+from syncd.model import Counts, Digest
 from syncd.operate import rollback as operate
 from syncd.operate import suppressions
 from syncd.operate.explain import explain
 from syncd.operate.holds import end_hold
 from syncd.operate.suppression_order import Correction, SuppressionOrder
 from syncd.outcomes import Lane, Outcome
-from syncd.pipeline.preparation import Preparing, Progress, Request, VerifiedSource
+from syncd.pipeline.preparation import Prepared, Preparing, Progress, Request, VerifiedSource
 from syncd.pipeline.prepare import prepare
 from syncd.pipeline.sync import sync_source
+from syncd.pipeline.values import Candidate, Staged
 from syncd.sources.feed_memory import FeedMemory
 from syncd.verify.state import prove_state
 from test_stated import HEAD, StatedWorld
@@ -210,3 +215,62 @@ def test_a_worker_cannot_state_what_a_partner_must_sign(stated: StatedWorld) -> 
     assert isinstance(outcome.lists[0].error, StoreError)
     assert "as another kind of source would" in outcome.lists[0].error.message
     assert outcome.lists[0].version is None
+
+
+def stating(**changed: object) -> Callable[[Candidate], Candidate]:
+    """A lie in the manifest, whose hash fits."""
+
+    def lie(candidate: Candidate) -> Candidate:
+        made: Manifest = candidate.manifest.model_copy(update=changed)
+        return replace(candidate, manifest=made, sha256=hashlib.sha256(manifests.encode(made)).hexdigest())
+
+    return lie
+
+
+def one_more_row(candidate: Candidate) -> Candidate:
+    """A lie in the end state, in manifest and candidate alike."""
+    ((algorithm, state),) = candidate.end_state.items()
+    states = {algorithm: state.model_copy(update={"rows": state.rows + 1})}
+    counts = candidate.counts if candidate.delta else {algorithm: Counts(added=state.rows + 1)}
+    return replace(stating(end_state=states)(candidate), end_state=states, counts=counts)
+
+
+LIES: dict[str, Callable[[Candidate], Candidate]] = {
+    "serial": stating(version=7),
+    "previous": stating(previous=ManifestRef(version=1, sha256="0" * 64)),
+    "list": stating(list="videos"),
+    "counts": lambda made: replace(made, counts={algorithm: Counts(added=9) for algorithm in made.counts}),
+    "end state": one_more_row,
+    "end state of the manifest": lambda made: stating(end_state=one_more_row(made).end_state)(made),
+    "labels": lambda made: replace(made, labels={algorithm: {} for algorithm in made.labels}),
+    "stack": lambda made: stating(stack=made.manifest.stack[:-1])(made),
+    "fork": lambda made: replace(made, forked=True),
+}
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["first version", "update"])
+@pytest.mark.parametrize("lie", LIES)
+def test_what_a_worker_states_is_counted_again(tmp_path: Path, lie: str, first: bool) -> None:
+    """A serial, a chain or a count that does not follow from the rows is refused, and the list stays as it was."""
+    stated = StatedWorld(tmp_path)
+    stated.partner.state(record("m/1", 1), record("m/2", 2))
+    if not first:
+        stated.sync()
+        stated.partner.state(record("m/3", 3))
+        before = stated.content()
+
+    def lying(request: Request, progress: Progress, meter: Meter) -> Preparing:
+        for step in prepare(request, progress, meter):
+            if isinstance(step, Prepared):
+                assert isinstance(step.result, Staged)
+                yield replace(step, result=replace(step.result, candidate=LIES[lie](step.result.candidate)))
+            else:
+                yield step
+
+    stated.clock.forward(minutes=10)
+    with stated.publisher() as publisher:
+        outcome = sync_source(publisher, stated.source, stated.clock, prepared_by=lying)
+        published = publisher.catalog.head(HEAD)
+    assert isinstance(outcome.lists[0].error, StoreError)
+    assert "counting it again gives another result" in outcome.lists[0].error.message
+    assert published is None if first else stated.content() == before

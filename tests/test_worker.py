@@ -362,6 +362,16 @@ def test_a_worker_gets_neither_credentials_nor_open_files(world: World, monkeypa
     assert error.message == "False ['0', '1', '2'] 4 /"
 
 
+def test_a_worker_leaves_no_core() -> None:
+    """It would contain digests and credentials; also where no service manager forbids it."""
+    code = (
+        "import resource, sys; from syncd.children import become_child; out = become_child(); "
+        "out.write(str(resource.getrlimit(resource.RLIMIT_CORE)).encode()); out.flush()"
+    )
+    with start((sys.executable, "-c", code)) as process:
+        assert process.communicate()[0] == b"(0, 0)"
+
+
 def test_a_worker_is_heard_also_where_a_thousand_streams_are_open(world: World) -> None:
     """Descriptors beyond 1,023, which not every way of waiting takes."""
     world.publish(full=rows(0, 3))

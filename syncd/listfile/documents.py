@@ -7,11 +7,11 @@ it is read piece by piece. The lines are numbered by item, because a document ma
 import codecs
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Final
 
-from syncd.errors import RowError
+from syncd.errors import RowError, UsageError
 from syncd.listfile.names import plain_name
 from syncd.listfile.profile import Profile
 from syncd.listfile.unpack import PROBE, refused, shown
@@ -181,6 +181,7 @@ class _Items:
         self._path, self._text, self._profile, self._within = path, text, profile, profile.within
         self._lone = _has_lone_digests(profile)
         self._digests = _digest_names(profile)
+        self._refused = frozenset() if profile.cases else profile.case
         self._lists = 0
 
     def __iter__(self) -> Iterator[str]:
@@ -198,6 +199,7 @@ class _Items:
         while self._text.peek() == "{":
             found = self._text.short_value()
             if found is not None and isinstance(found[0], dict) and not _has_list(found[0], self._profile):
+                self._check_no_case(found[0])
                 self._lists = 1
                 yield found[1]
                 continue
@@ -234,6 +236,7 @@ class _Items:
 
     def _nested(self, item: dict[str, object], text: str) -> Iterator[str]:
         """Yield an item, or those of the lists in it if it only wraps them."""
+        self._check_no_case(item)
         inner = [value for name, value in item.items() if name.lower() in self._within]
         if not inner or any(plain_name(name) in self._digests for name in item):
             yield text
@@ -242,6 +245,14 @@ class _Items:
             for nested in value if isinstance(value, list) else [value]:
                 if isinstance(nested, dict):
                     yield from self._nested(nested, json.dumps(nested))
+
+    def _check_no_case(self, names: Iterable[str]) -> None:
+        """Check that an object with these keys is no case, if cases are refused. Raises `UsageError`."""
+        if self._refused and not self._refused.isdisjoint(map(plain_name, names)):
+            raise UsageError(
+                f"{shown(self._path)}: a case and not a hash set: it contains personal data, such as names of files",
+                hint="ask the partner for the export of the hash set; nothing was published, nor is this file kept",
+            )
 
     def _has_list(self) -> bool:
         return self._text.has_next(_OBJECTS) or (self._lone and self._text.has_next(_STRINGS))
@@ -257,6 +268,7 @@ class _Items:
             self._text.take(":")
             if not isinstance(name, str):
                 raise self._text.fault("not JSON")
+            self._check_no_case([name])
             if plain_name(name) in digests:
                 raise self._text.fault("an item longer than 4 MiB")
             yield from self._member(name)

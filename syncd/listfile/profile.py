@@ -48,6 +48,10 @@ class Profile:
     """in JSON: the keys whose objects contain the list"""
     mark: str = ""
     """in JSON: a key by which an object that contains the list is recognised"""
+    case: frozenset[str] = frozenset()
+    """in JSON: the keys of a case, which wraps its list in personal data"""
+    cases: bool = True
+    """False if a file with a case is refused"""
     others: bool = False
     """True if rows of other kinds than digests, and revoked ones, are left out and counted"""
     optional: bool = False
@@ -66,6 +70,7 @@ READY: Final[Mapping[str, Profile]] = {
         further=frozenset({"hashes", "alternativehashes"}),
         within=frozenset({"value", "media"}),
         mark="caseid",
+        case=frozenset({"caseid", "media"}),
         optional=True,
     ),
     "nsrl": Profile(_NSRL, optional=True),

@@ -49,6 +49,10 @@ def recount(
     counting.apply([Segment.check(folder.segment_path(name, ref), ref, caps) for ref in candidate.delta])
     if nonzero(counting.counts) != nonzero(candidate.counts) or counting.states != drop_empty(candidate.end_state):
         raise _unlike(name)
+    if counting.labels != dict(candidate.labels):
+        raise _unlike(name)
+    if not isinstance(staged.vouched, Signed) and candidate.manifest.stack != (*basis.refs, *candidate.delta):
+        raise _unlike(name)
     return Update(source, name, staged, before, counting.growth, counting.resolved)
 
 

@@ -7,7 +7,7 @@ sequence, and says ``full``, ``add`` or ``remove``; no number may be missing.
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final, Literal
@@ -92,8 +92,11 @@ class Drop:
         return {"list": self.list, "mode": self.mode, **place, **form}
 
     def read_profile(self) -> Profile:
-        """Return the places of the values in a file. Raises `UsageError`."""
-        return chosen(self.profile, self.map, self.delimiter, self.algorithm)
+        """Return the places of the values in a file. Raises `UsageError`.
+
+        Cases are refused: what is polled is kept as evidence, and a case contains personal data.
+        """
+        return replace(chosen(self.profile, self.map, self.delimiter, self.algorithm), cases=False)
 
     def check(self) -> None:
         """Check that the profile, the keys and the folder can be used. Raises `ConfigError`."""
