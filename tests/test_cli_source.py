@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from command_line import syncd
+from partner_world import partner_world
 from world import row
 
 
@@ -47,6 +48,19 @@ def test_a_place_that_is_not_there(dropped: Path) -> None:
     (dropped.parent / "drop" / "one.csv.sha256").unlink()
     assert syncd("source", "try", "hotline", "--config", str(dropped)).code == 5
     assert syncd("source", "try", "other", "--config", str(dropped)).code == 2
+
+
+def test_credentials_are_checked(tmp_path: Path) -> None:
+    """Wrong ones are refused by the partner; a file that is missing is an error of the configuration."""
+    with partner_world(tmp_path, "tcap") as road:
+        file, given = road.base / "tcap.password", ("source", "try", "tcap", "--config", str(road.config_file))
+        assert syncd(*given).code == 0
+        file.write_text("another-password")
+        refused = syncd(*given)
+        assert (refused.code, "another-password" in refused.out + refused.err) == (5, False)
+        file.unlink()
+        missing = syncd(*given)
+        assert (missing.code, str(file) in missing.err) == (2, True)
 
 
 def test_the_sources_are_shown(dropped: Path) -> None:

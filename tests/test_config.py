@@ -1,6 +1,7 @@
 import os
 import re
 from dataclasses import fields
+from datetime import timedelta
 from pathlib import Path
 from typing import get_args
 
@@ -108,6 +109,13 @@ def test_every_key_reaches_the_source(tmp_path: Path) -> None:
             ),
         ),
     )
+
+
+def test_the_time_for_which_answers_are_kept(tmp_path: Path) -> None:
+    """It reaches the limits of what is kept."""
+    file = tmp_path / "syncd.toml"
+    file.write_text('state_dir = "/srv/syncd"\nevidence_retention = "1d"\n')
+    assert load(file).retention_limits().answers == timedelta(days=1)
 
 
 def test_what_is_left_out_has_a_default(tmp_path: Path) -> None:

@@ -177,6 +177,17 @@ def test_a_page_that_stays_cut_off_holds_the_checkpoint(fake: FakeStopNcii, sour
     assert stated(mirror) == fake.state
 
 
+def test_a_token_that_is_refused_holds_the_checkpoint(fake: FakeStopNcii, source: StopNcii) -> None:
+    """Tokens live for a short time: the next poll begins again, and misses nothing."""
+    fake.faults = {1: status(400)}
+    mirror = Mirror(source)
+    with pytest.raises(HttpStatusError, match="answered 400 to FetchHashes"):
+        mirror.poll(fake.model.time)
+    assert mirror.checkpoint is None
+    mirror.poll(fake.model.time)
+    assert stated(mirror) == fake.state
+
+
 def test_after_thirty_days_everything_is_read_again(fake: FakeStopNcii, source: StopNcii) -> None:
     """The partner forgets withdrawals by then: what it does not state any more is removed."""
     mirror = Mirror(source)
@@ -197,7 +208,12 @@ def test_unknown_words_are_kept_and_reported(fake: FakeStopNcii, source: StopNci
     """An unknown status, feedback or field does not drop the record; an unusable hash does."""
     usual = {"signalType": "ImagePDQ", "hashStatus": "Active", "caseNumbers": {}}
     fake.extra += [
-        {**usual, "hashValue": "ab" * 32, "newField": 1, "CSPFeedbacks": [{"feedbackValue": "Great"}, "x"]},
+        {
+            **usual,
+            "hashValue": "ab" * 32,
+            "newField": 1,
+            "CSPFeedbacks": [{"feedbackValue": "Great"}, {"feedbackValue": "Undefined"}, "x"],
+        },
         {**usual, "hashValue": "ab" * 16},
         {**usual, "hashValue": "00" * 32},
         {**usual, "hashValue": ""},

@@ -83,6 +83,19 @@ def test_without_positions_the_links_are_followed(fake: FakeTcap, password: Path
     assert [(one["offset"], one["after"]) for one in pages] == [("0", ""), ("3", ""), ("6", ""), ("9", "")]
 
 
+def test_an_empty_position_keeps_the_old_one(fake: FakeTcap, password: Path) -> None:
+    """Also at the path that the public client uses."""
+    mirror = Mirror(source_of(fake, password, list_path="api/hash-list/v2/all"))
+    mirror.poll(fake.model.time)
+    position = mirror.checkpoint
+    fake.positions = False
+    fake.model.put(20)
+    fake.model.tick(5)
+    mirror.poll(fake.model.time)
+    assert (mirror.state, mirror.checkpoint, mirror.whole) == (fake.state, position, False)
+    assert {asked.path for asked in fake.asked if asked.method == "GET"} == {"/api/hash-list/v2/all"}
+
+
 def test_an_expired_token_is_replaced_once(fake: FakeTcap, password: Path) -> None:
     """It lasts some minutes; a page that is refused right after a log-in is a matter for people."""
     mirror = Mirror(source_of(fake, password))

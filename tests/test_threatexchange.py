@@ -17,7 +17,7 @@ from partners.server import Reply, broken_body, cut_body, status
 from partners.threatexchange import GROUP, SECRET, TOKEN, TYPES, FakeThreatExchange, type_of
 from syncd.errors import ConfigError, SourceError
 from syncd.sources.selection import RecordFilter
-from syncd.sources.threatexchange import ThreatExchange, TokenRedaction
+from syncd.sources.threatexchange import FIELDS, ThreatExchange, TokenRedaction
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +67,7 @@ def test_a_first_poll_and_a_later_one(fake: FakeThreatExchange, token: Path) -> 
     mirror.poll(fake.model.time)
     assert (mirror.whole, mirror.state) == (True, fake.state)
     assert mirror.checkpoint == {"updated": FIRST + 22, "at": fake.model.now}
+    assert {asked.query["fields"] for asked in fake.asked} == {FIELDS}
     fake.model.tick(1000)
     for number in (3, 4, 5):  # by should_delete, by descriptors without owner, without descriptors
         fake.model.delete(number)
@@ -141,6 +142,14 @@ def test_an_escaped_token_is_removed_too() -> None:
     percent = "".join(f"%{ord(one):02X}" for one in SECRET)
     body = f"{TOKEN} {escaped} {percent} 123456789%7C{SECRET}".encode()
     assert TokenRedaction(TOKEN)(body) == b"*** *** *** 123456789%7C***"
+
+
+def test_a_token_may_be_written_as_in_an_address(fake: FakeThreatExchange, tmp_path: Path) -> None:
+    """As documentation of the partner's shows it."""
+    (tmp_path / "token").write_text(TOKEN.replace("|", "%7C"))
+    mirror = Mirror(source_of(fake, tmp_path / "token"))
+    mirror.poll(fake.model.time)
+    assert mirror.state == fake.state
 
 
 def test_something_else_is_not_a_token(fake: FakeThreatExchange, tmp_path: Path) -> None:
