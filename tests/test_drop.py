@@ -28,7 +28,7 @@ from syncd.outcomes import Outcome
 from syncd.pipeline.sync import sync_source
 from syncd.service.worker import Worker
 from syncd.sources.drop import Drop
-from test_partners_files import CASE, VICS
+from test_partners_files import CASE, PDNA64, VICS
 from test_stated import StatedWorld
 from world import row
 
@@ -156,11 +156,16 @@ def test_bad_rows_are_set_aside_and_counted(hotline: Hotline) -> None:
 def test_a_vics_hash_set_is_read_and_a_case_refused(hotline: Hotline) -> None:
     """Compressed or not; of a case, which contains personal data, nothing is published, and nothing is kept either."""
     hotline.source = replace(hotline.source, profile="vics", complete="rename")
+    both = {"PhotoDNA": PDNA64, "AlternativeHashes": [{"HashName": "PhotoDNA", "HashValue": PDNA64}]}
+    old = {"odata.metadata": "http://x.invalid/1.3.xml#Media", "value": [{"MediaID": 3, "Category": 0, **both}]}
+    hotline.drop("old.json", checksum=False, text="\ufeff" + json.dumps(old))
+    assert hotline.sync() is Outcome.PUBLISHED
+    assert [(entry, label) for (*_, entry), label in hotline.world.content().items()] == [("3", "0")]
     hotline.drop("set.json.gz", checksum=False, content=gzip.compress(json.dumps(VICS).encode()))
     assert hotline.sync() is Outcome.PUBLISHED
     assert hotline.entries() == ["1", "1", "1", "2"]
     kept = [path for path in hotline.world.state.root.rglob("*.zst") if "answers" in path.parts]
-    assert len(kept) == 1
+    assert len(kept) == 2
     (case,), media = CASE["value"], VICS["value"]
     long = {"Media": [{"MediaID": number, "MD5": "ab" * 16, "x": "y" * 1000} for number in range(5000)]}
     for number, text in enumerate(
