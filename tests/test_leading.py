@@ -43,10 +43,10 @@ class Host:
 
     def look(self) -> None:
         """Look once, and wait for the work that this begins or ends."""
+        before = set(threading.enumerate())
         self.leading.look()
-        for thread in threading.enumerate():
-            if thread.name.startswith("syncd-lead"):
-                thread.join(30)
+        for thread in set(threading.enumerate()) - before:
+            thread.join(30)
 
 
 @pytest.fixture
