@@ -247,7 +247,7 @@ class _Items:
                     yield from self._nested(nested, json.dumps(nested))
 
     def _check_no_case(self, names: Iterable[str]) -> None:
-        """Check that an object with these keys is no case, if cases are refused. Raises `UsageError`."""
+        """Refuse an object with the keys of a case, if cases are refused. Raises `UsageError`."""
         if self._refused and not self._refused.isdisjoint(map(plain_name, names)):
             raise UsageError(
                 f"{shown(self._path)}: a case and not a hash set: it contains personal data, such as names of files",
